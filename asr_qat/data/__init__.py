@@ -1,0 +1,1 @@
+"""Manifests, audio, tokenizers, augmentation and the input pipeline."""

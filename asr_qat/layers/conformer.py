@@ -1,0 +1,147 @@
+"""The streaming Conformer block (2005.08100; left context only, as in 2203.15952)."""
+
+import keras
+
+from asr_qat.layers.attention import CausalAttention
+from asr_qat.layers.base import StreamingLayer
+from asr_qat.layers.convolution import ConvolutionModule
+from asr_qat.layers.dense import Dense
+
+
+def norm(name):
+    """The layer normalisation used throughout."""
+    return keras.layers.LayerNormalization(epsilon=1e-5, name=name)
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class FeedForward(keras.layers.Layer):
+    """Norm, widen, swish, narrow.
+
+    Args:
+        dim: width of input and output.
+        expansion: how many times wider the inside is.
+        dropout: rate before and after the narrowing product.
+        precision: a recipe's name or a `Policy`.
+    """
+
+    def __init__(self, dim, expansion=4, dropout=0.0, precision="float32", **kwargs):
+        super().__init__(**kwargs)
+        self.dim, self.expansion, self.rate = dim, expansion, dropout
+        self.norm = norm("norm")
+        self.widen = Dense(expansion * dim, activation="swish", precision=precision, name="widen")
+        self.narrow = Dense(dim, use_bias=False, precision=precision, name="narrow")
+        self.inner_dropout = keras.layers.Dropout(dropout)
+        self.outer_dropout = keras.layers.Dropout(dropout)
+
+    def build(self, input_shape):
+        """``[..., dim]``."""
+        self.norm.build(input_shape)
+        self.widen.build(input_shape)
+        self.narrow.build((*input_shape[:-1], self.expansion * self.dim))
+
+    def call(self, x, training=False):
+        """``[..., dim]`` -> ``[..., dim]``."""
+        x = self.inner_dropout(self.widen(self.norm(x)), training=training)
+        return self.outer_dropout(self.narrow(x), training=training)
+
+    def compute_output_shape(self, input_shape):
+        """Unchanged."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "expansion": self.expansion,
+            "dropout": self.rate,
+            "precision": self.widen.get_config()["precision"],
+        }
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class ConformerBlock(StreamingLayer):
+    """Half feed-forward, attention, convolution, half feed-forward, norm; each but the last added.
+
+    Args:
+        dim: width of input and output.
+        heads: attention heads.
+        left_context: frames of the past that attention sees.
+        kernel_size: taps of the depthwise convolution.
+        expansion: of the feed-forward layers.
+        dropout: rate on every branch.
+        precision: a recipe's name or a `Policy`.
+    """
+
+    def __init__(
+        self,
+        dim,
+        heads,
+        left_context,
+        kernel_size,
+        expansion=4,
+        dropout=0.0,
+        precision="float32",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.settings = {
+            "dim": dim,
+            "heads": heads,
+            "left_context": left_context,
+            "kernel_size": kernel_size,
+            "expansion": expansion,
+            "dropout": dropout,
+        }
+        self.before = FeedForward(dim, expansion, dropout, precision, name="feed_forward_0")
+        self.attention_norm = norm("attention_norm")
+        self.attention = CausalAttention(
+            dim, heads, left_context, dropout, precision, name="attention"
+        )
+        self.convolution_norm = norm("convolution_norm")
+        self.convolution = ConvolutionModule(dim, kernel_size, precision, name="convolution")
+        self.after = FeedForward(dim, expansion, dropout, precision, name="feed_forward_1")
+        self.norm = norm("norm")
+        self.attention_dropout = keras.layers.Dropout(dropout)
+        self.convolution_dropout = keras.layers.Dropout(dropout)
+
+    def build(self, input_shape):
+        """``[batch, time, dim]``."""
+        for layer in (
+            self.before,
+            self.attention_norm,
+            self.attention,
+            self.convolution_norm,
+            self.convolution,
+            self.after,
+            self.norm,
+        ):
+            layer.build(input_shape)
+
+    def initial_state(self, batch):
+        """States of the attention and of the convolution."""
+        return {
+            "attention": self.attention.initial_state(batch),
+            "convolution": self.convolution.initial_state(batch),
+        }
+
+    def step(self, x, state, training=False):
+        """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
+        x = x + 0.5 * self.before(x, training=training)
+        y, attention = self.attention.step(
+            self.attention_norm(x), state["attention"], training=training
+        )
+        x = x + self.attention_dropout(y, training=training)
+        y, convolution = self.convolution.step(self.convolution_norm(x), state["convolution"])
+        x = x + self.convolution_dropout(y, training=training)
+        x = x + 0.5 * self.after(x, training=training)
+        return self.norm(x), {"attention": attention, "convolution": convolution}
+
+    def compute_output_shape(self, input_shape):
+        """Unchanged."""
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        precision = self.before.get_config()["precision"]
+        return {**super().get_config(), **self.settings, "precision": precision}

@@ -1,0 +1,89 @@
+"""A dense layer whose product runs at any precision."""
+
+import keras
+from keras import ops
+
+from asr_qat.quantization.quantizers import make_product
+from asr_qat.quantization.spec import Policy, QuantSpec, recipe
+
+
+def resolve(precision: "str | Policy | list | None", path: str) -> tuple[str, QuantSpec]:
+    """The recipe's name and spec for the layer at ``path``.
+
+    Args:
+        precision: a recipe's name, or a `Policy` (or its rules) that is asked for the path.
+        path: the layer's path in its model.
+    """
+    if isinstance(precision, str):
+        name = precision
+    else:
+        rules = precision.rules if isinstance(precision, Policy) else precision or ()
+        name = Policy(tuple(tuple(rule) for rule in rules)).name_for(path)
+    return name, recipe(name)
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class Dense(keras.layers.Layer):
+    """``activation(x @ kernel + bias)`` over the last axis, the product at a chosen precision.
+
+    Args:
+        units: size of the output's last axis.
+        activation: anything `keras.activations.get` takes.
+        use_bias: whether a float32 bias is added.
+        bias_initializer: anything `keras.initializers.get` takes.
+        precision: a recipe's name such as ``"dynamic_wi4_afp32"``, or a `Policy`, asked for this
+            layer's path when the layer is built.
+    """
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        bias_initializer="zeros",
+        precision="float32",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.units = units
+        self.activation = keras.activations.get(activation)
+        self.use_bias = use_bias
+        self.bias_initializer = keras.initializers.get(bias_initializer)
+        self.precision = precision
+
+    def build(self, input_shape):
+        """Makes kernel ``[in, units]`` and bias ``[units]``; resolves the precision."""
+        self.recipe_name, self.spec = resolve(self.precision, self.path)
+        self.product = make_product(self.spec)
+        self.kernel = self.add_weight(
+            shape=(input_shape[-1], self.units), initializer="glorot_uniform", name="kernel"
+        )
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(self.units,), initializer=self.bias_initializer, name="bias"
+            )
+
+    def call(self, x):
+        """``[..., in]`` -> ``[..., units]``."""
+        leading = ops.shape(x)[:-1]
+        rows = ops.reshape(x, (-1, x.shape[-1]))
+        y = self.product(rows, ops.convert_to_tensor(self.kernel))
+        if self.use_bias:
+            y = y + self.bias
+        return ops.reshape(self.activation(y), (*leading, self.units))
+
+    def compute_output_shape(self, input_shape):
+        """``[..., in]`` -> ``[..., units]``."""
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        precision = self.precision
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": keras.activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "bias_initializer": keras.initializers.serialize(self.bias_initializer),
+            "precision": precision.to_list() if isinstance(precision, Policy) else precision,
+        }

@@ -1,0 +1,69 @@
+"""The joint network: which label comes next, given a frame and the labels so far."""
+
+import keras
+from keras import ops
+
+from asr_qat.layers.dense import Dense
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class Joint(keras.layers.Layer):
+    """``tanh(W_e h + W_p g) E^T + b``, E being the prediction network's table (2109.07513).
+
+    The output weights are the embeddings themselves (row 0 is blank's own), so decoder and joint
+    share one table; its product stays float.
+
+    Args:
+        dim: width of the sum, which is the width of the embeddings.
+        vocabulary_size: labels, blank included.
+        precision: a recipe's name or a `Policy`, for the two projections.
+    """
+
+    def __init__(self, dim, vocabulary_size, precision="float32", **kwargs):
+        super().__init__(**kwargs)
+        self.dim, self.vocabulary_size = dim, vocabulary_size
+        self.from_encoder = Dense(dim, precision=precision, name="encoded")
+        self.from_prediction = Dense(dim, use_bias=False, precision=precision, name="predicted")
+
+    def build(self, encoded_shape, predicted_shape):
+        """``[..., encoder dim]``, ``[..., prediction dim]``."""
+        self.from_encoder.build(encoded_shape)
+        self.from_prediction.build(predicted_shape)
+        self.bias = self.add_weight(
+            shape=(self.vocabulary_size,), initializer="zeros", name="bias"
+        )
+
+    def call(self, encoded, predicted, table):
+        """Every frame with every prediction.
+
+        Args:
+            encoded: ``[batch, time, encoder dim]``.
+            predicted: ``[batch, u + 1, prediction dim]``.
+            table: ``[vocabulary, dim]``.
+
+        Returns:
+            Logits ``[batch, time, u + 1, vocabulary]``.
+        """
+        frames = self.from_encoder(encoded)[:, :, None, :]
+        labels = self.from_prediction(predicted)[:, None, :, :]
+        return self._logits(frames + labels, table)
+
+    def step(self, encoded, predicted, table):
+        """One frame ``[batch, dim]`` with one prediction ``[batch, dim]`` -> ``[batch, vocabulary]``."""
+        return self._logits(self.from_encoder(encoded) + self.from_prediction(predicted), table)
+
+    def _logits(self, x, table):
+        leading = ops.shape(x)[:-1]
+        rows = ops.reshape(ops.tanh(x), (-1, self.dim))
+        y = ops.matmul(rows, ops.transpose(ops.convert_to_tensor(table))) + self.bias
+        return ops.reshape(y, (*leading, self.vocabulary_size))
+
+    def get_config(self):
+        """The constructor's arguments."""
+        precision = self.from_encoder.get_config()["precision"]
+        return {
+            **super().get_config(),
+            "dim": self.dim,
+            "vocabulary_size": self.vocabulary_size,
+            "precision": precision,
+        }

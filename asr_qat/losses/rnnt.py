@@ -1,0 +1,171 @@
+"""RNN-T loss with its own gradient, in Keras operations (1211.3711).
+
+The lattice is walked by anti-diagonals: on diagonal n = t + u all cells are independent, so a
+batch needs ``time + labels`` steps of vector arithmetic, whatever the backend. The gradient is
+analytic, from the forward and backward variables, and fused with the log-softmax.
+"""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+Tensor = Any
+IMPOSSIBLE = -1e30  # the logarithm of a probability of nothing
+
+
+def check_lengths(frame_lengths, label_lengths, frames, labels, max_labels_per_frame=None) -> None:
+    """Checks lengths of concrete arrays.
+
+    Args:
+        frame_lengths: int ``[batch]``.
+        label_lengths: int ``[batch]``.
+        frames: size of the logits' time axis.
+        labels: size of the labels' axis.
+        max_labels_per_frame: most labels that decoding emits in a frame; None: no bound.
+
+    Raises:
+        ValueError: names the first row whose lengths do not fit.
+    """
+    rows = zip(np.asarray(frame_lengths), np.asarray(label_lengths), strict=True)
+    for row, (frame_length, label_length) in enumerate(rows):
+        if not 1 <= frame_length <= frames:
+            raise ValueError(f"row {row}: {frame_length} frames, expected 1 to {frames}")
+        if not 0 <= label_length <= labels:
+            raise ValueError(f"row {row}: {label_length} labels, expected 0 to {labels}")
+        if max_labels_per_frame and label_length > frame_length * max_labels_per_frame:
+            raise ValueError(
+                f"row {row}: {label_length} labels are longer than {frame_length} frames allow "
+                f"({max_labels_per_frame} labels a frame)"
+            )
+
+
+def rnnt_loss(
+    logits: Tensor, labels: Tensor, frame_lengths: Tensor, label_lengths: Tensor, blank: int = 0
+) -> Tensor:
+    """Negative log-probability of the labels, summed over all alignments.
+
+    Args:
+        logits: float ``[batch, time, labels + 1, vocabulary]``, not normalised.
+        labels: int ``[batch, labels]``; entries beyond a row's length are ignored.
+        frame_lengths: int ``[batch]``, at least 1; frames beyond are ignored.
+        label_lengths: int ``[batch]``.
+        blank: id of the blank label.
+
+    Returns:
+        float ``[batch]``, in nats. (Graham 2012, eq. 18 with gradient eq. 20.)
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    _, time, width, vocabulary = logits.shape
+    if labels.shape[1] != width - 1:
+        raise ValueError(
+            f"logits hold {width - 1} labels (their third axis less 1), "
+            f"but labels hold {labels.shape[1]}"
+        )
+    labels, frame_lengths, label_lengths = (
+        ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
+    )
+    chosen = ops.one_hot(labels, vocabulary, dtype=logits.dtype)  # [batch, labels, vocabulary]
+    chosen = ops.pad(chosen, ((0, 0), (0, 1), (0, 0)))[:, None]  # [batch, 1, labels + 1, vocabulary]
+    inside = _inside(frame_lengths, label_lengths, time, width)
+    last = ops.one_hot(frame_lengths - 1, time, dtype=logits.dtype)[:, :, None] * ops.one_hot(
+        label_lengths, width, dtype=logits.dtype
+    )[:, None, :]
+
+    @keras.ops.custom_gradient
+    def loss(logits):
+        log_probs = ops.log_softmax(logits, axis=-1)
+        # After the last frame's blank the utterance ends; elsewhere moves must stay inside.
+        stay = log_probs[..., blank]
+        emit = ops.sum(log_probs * chosen, axis=-1)
+        after_stay = ops.pad(inside[:, 1:], ((0, 0), (0, 1), (0, 0)), constant_values=False)
+        after_emit = ops.pad(inside[:, :, 1:], ((0, 0), (0, 0), (0, 1)), constant_values=False)
+        inner_stay = ops.where(ops.logical_and(inside, after_stay), stay, IMPOSSIBLE)
+        emit = ops.where(ops.logical_and(inside, after_emit), emit, IMPOSSIBLE)
+        ending = ops.where(last > 0, stay, IMPOSSIBLE)
+        beta = _backward(inner_stay, emit, ending)
+        total = beta[:, 0, 0]
+
+        def gradient(*args, upstream=None):
+            dy = args[0] if upstream is None else upstream
+            alpha = _forward(inner_stay, emit)
+            # The probability that an alignment takes each move, given the labels.
+            beta_stay = ops.pad(beta[:, 1:], ((0, 0), (0, 1), (0, 0)), constant_values=IMPOSSIBLE)
+            beta_emit = ops.pad(
+                beta[:, :, 1:], ((0, 0), (0, 0), (0, 1)), constant_values=IMPOSSIBLE
+            )
+            offset = alpha - total[:, None, None]
+            stays = ops.exp(offset + inner_stay + beta_stay) + ops.exp(offset + ending)
+            emits = ops.exp(offset + emit + beta_emit)
+            is_blank = ops.one_hot(ops.full((), blank, dtype="int32"), vocabulary, dtype=dy.dtype)
+            taken = stays[..., None] * is_blank + emits[..., None] * chosen
+            visited = (stays + emits)[..., None]
+            return (visited * ops.exp(log_probs) - taken) * dy[:, None, None, None]
+
+        return -total, gradient
+
+    return loss(logits)
+
+
+def _inside(frame_lengths, label_lengths, time, width):
+    """bool ``[batch, time, labels + 1]``: cells within each row's own lattice."""
+    frames = ops.arange(time, dtype="int32")[None, :, None] < frame_lengths[:, None, None]
+    labels = ops.arange(width, dtype="int32")[None, None, :] <= label_lengths[:, None, None]
+    return ops.logical_and(frames, labels)
+
+
+def _skew(x):
+    """``[batch, t, u]`` -> ``[t + u - 1, batch, u]``: anti-diagonals, the rest `IMPOSSIBLE`."""
+    _, time, width = x.shape
+    x = ops.transpose(x, (0, 2, 1))
+    x = ops.pad(x, ((0, 0), (0, 0), (0, width)), constant_values=IMPOSSIBLE)
+    flat = ops.reshape(x, (-1, width * (time + width)))[:, : width * (time + width - 1)]
+    return ops.transpose(ops.reshape(flat, (-1, width, time + width - 1)), (2, 0, 1))
+
+
+def _unskew(x, time):
+    """The inverse of `_skew`: ``[t + u - 1, batch, u]`` -> ``[batch, t, u]``."""
+    diagonals, _, width = x.shape
+    flat = ops.reshape(ops.transpose(x, (1, 2, 0)), (-1, width * diagonals))
+    flat = ops.pad(flat, ((0, 0), (0, width)))
+    return ops.transpose(ops.reshape(flat, (-1, width, time + width))[:, :, :time], (0, 2, 1))
+
+
+def _shift(x, amount):
+    """Labels one later (+1) or earlier (-1), along the last axis of ``[batch, u]``."""
+    if amount > 0:
+        return ops.pad(x[:, :-1], ((0, 0), (1, 0)), constant_values=IMPOSSIBLE)
+    return ops.pad(x[:, 1:], ((0, 0), (0, 1)), constant_values=IMPOSSIBLE)
+
+
+def _backward(stay, emit, ending):
+    """log P(rest | cell), ``[batch, t, u]``."""
+    time = stay.shape[1]
+    moves = (_skew(stay), _skew(emit), _skew(ending))
+    nowhere = ops.full_like(moves[0][0], IMPOSSIBLE)
+
+    def step(after, moves):
+        stay, emit, ending = moves
+        here = ops.logaddexp(ops.logaddexp(stay + after, emit + _shift(after, -1)), ending)
+        here = ops.maximum(here, nowhere)
+        return here, here
+
+    return _unskew(ops.scan(step, nowhere, moves, reverse=True)[1], time)
+
+
+def _forward(stay, emit):
+    """log P(reaching the cell), ``[batch, t, u]``."""
+    time, width = stay.shape[1:]
+    moves = (_skew(stay), _skew(emit))
+    nowhere = ops.full_like(moves[0][0], IMPOSSIBLE)
+    start = ops.where(ops.arange(width) == 0, ops.zeros_like(nowhere), nowhere)
+
+    def step(here, moves):
+        stay, emit = moves
+        after = ops.logaddexp(here + stay, _shift(here + emit, 1))
+        return ops.maximum(after, nowhere), here
+
+    return _unskew(ops.scan(step, start, moves)[1], time)

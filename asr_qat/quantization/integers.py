@@ -1,0 +1,146 @@
+"""Quantization as pure functions, on any Keras backend.
+
+Everything is computed in float32 in a fixed order, because a phone does the same: see
+docs/numerics.md. Codes are small integers held in int8; two 4-bit codes share a byte only in a
+file.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from asr_qat.quantization.spec import WeightSpec
+
+Tensor = Any
+
+
+class Rows(NamedTuple):
+    """Integer rows: ``x ~ (codes - zero_point) * scale``, row by row.
+
+    Attributes:
+        codes: int8 ``[rows, k]``.
+        zero_point: int32 ``[rows, 1]``, or None where it is zero throughout.
+        scale: float32 ``[rows, 1]``, the value of one step.
+    """
+
+    codes: Tensor
+    zero_point: Tensor | None
+    scale: Tensor
+
+
+def weight_scale(kernel: Tensor, spec: WeightSpec) -> Tensor:
+    """One scale per output channel: ``max_k |w[k, c]| / divisor``; 1 for an all-zero channel.
+
+    Args:
+        kernel: float32 ``[k, channels]``.
+        spec: bits and divisor; with ``scale_gradient`` false the scale carries no gradient.
+
+    Returns:
+        float32 ``[channels]``.
+    """
+    largest = ops.max(ops.abs(kernel), axis=0)
+    if not spec.scale_gradient:
+        largest = ops.stop_gradient(largest)
+    # A product with the rounded reciprocal, not a division: compilers rewrite the division by a
+    # constant into this product, and then the codes would depend on who compiled them.
+    scale = largest * np.float32(1.0 / (spec.divisor or spec.qmax))
+    return ops.where(scale > 0, scale, ops.ones_like(scale))
+
+
+def weight_codes(kernel: Tensor, scale: Tensor, spec: WeightSpec) -> Tensor:
+    """Weight codes ``clip(round_half_even(w / scale), -qmax, qmax)``, int8, of ``kernel``'s shape."""
+    codes = ops.clip(ops.round(kernel / scale), -spec.qmax, spec.qmax)
+    return ops.cast(codes, "int8")
+
+
+def asymmetric_rows(x: Tensor) -> Rows:
+    """int8 rows with a zero point each, as XNNPACK's dynamic (qd8) kernels quantize them.
+
+    Args:
+        x: float32 ``[rows, k]``.
+    """
+    low = ops.minimum(ops.min(x, axis=-1, keepdims=True), 0.0)
+    high = ops.maximum(ops.max(x, axis=-1, keepdims=True), 0.0)
+    flat = ops.equal(low, high)
+    per_unit = ops.where(flat, 1.0, 255.0 / ops.where(flat, 1.0, high - low))
+    low_end, high_end = low * per_unit, high * per_unit
+    zero = ops.where(
+        (low_end - 128.0) + (high_end + 127.0) > 0, -128.0 - low_end, 127.0 - high_end
+    )
+    zero = ops.round(ops.clip(zero, -128.0, 127.0))
+    codes = ops.round(ops.clip(x * per_unit, -128.0 - zero, 127.0 - zero)) + zero
+    return Rows(ops.cast(codes, "int8"), ops.cast(zero, "int32"), 1.0 / per_unit)
+
+
+def symmetric_rows(x: Tensor, qmax: int = 127) -> Rows:
+    """Rows with zero point 0 and codes in [-qmax, qmax], ties away from zero.
+
+    With ``qmax=127`` this is what TFLite's built-in hybrid kernels compute; with 7 it is the
+    4-bit activation.
+
+    Args:
+        x: float32 ``[rows, k]``.
+        qmax: largest code.
+    """
+    largest = ops.max(ops.abs(x), axis=-1, keepdims=True)
+    silent = ops.equal(largest, 0.0)
+    per_unit = ops.where(silent, 0.0, float(qmax) / ops.where(silent, 1.0, largest))
+    scaled = x * per_unit
+    codes = ops.clip(ops.sign(scaled) * ops.floor(ops.abs(scaled) + 0.5), -qmax, qmax)
+    scale = ops.where(silent, 1.0, largest * np.float32(1.0 / qmax))
+    return Rows(ops.cast(codes, "int8"), None, scale)
+
+
+def integer_matmul(a: Tensor, b: Tensor) -> Tensor:
+    """Exact int8 ``[m, k]`` x int8 ``[k, n]`` -> int32 ``[m, n]``."""
+    if keras.backend.backend() == "tensorflow" and _tensorflow_sees_a_gpu():
+        return _float_integer_matmul(a, b)
+    return ops.matmul(a, b)
+
+
+def _tensorflow_sees_a_gpu() -> bool:
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+# float32 counts exactly up to 2^24, and one product of two int8 codes is at most 2^14.
+_EXACT_FLOAT_TERMS = 1024
+
+
+def _float_integer_matmul(a: Tensor, b: Tensor) -> Tensor:
+    """`integer_matmul` where TensorFlow has no int8 kernel: exact float32 products, split over k."""
+    total = None
+    for start in range(0, a.shape[-1], _EXACT_FLOAT_TERMS):
+        stop = start + _EXACT_FLOAT_TERMS
+        part = ops.matmul(ops.cast(a[:, start:stop], "float32"), ops.cast(b[start:stop], "float32"))
+        part = ops.cast(part, "int32")
+        total = part if total is None else total + part
+    return total
+
+
+def accumulate(rows: Rows, codes: Tensor) -> Tensor:
+    """The int32 accumulator ``sum_k (rows.codes[k] - zero_point) * codes[k, c]``, exact.
+
+    Args:
+        rows: integer rows ``[rows, k]``.
+        codes: int8 weight codes ``[k, channels]``.
+
+    Returns:
+        int32 ``[rows, channels]``.
+    """
+    accumulator = integer_matmul(rows.codes, codes)
+    if rows.zero_point is None:
+        return accumulator
+    column_sums = ops.sum(ops.cast(codes, "int32"), axis=0, keepdims=True)
+    return accumulator - rows.zero_point * column_sums
+
+
+def dequantized_rows(rows: Rows) -> Tensor:
+    """The float32 values ``[rows, k]`` that integer rows stand for."""
+    codes = ops.cast(rows.codes, "float32")
+    if rows.zero_point is not None:
+        codes = codes - ops.cast(rows.zero_point, "float32")
+    return codes * rows.scale

@@ -1,0 +1,46 @@
+"""Packaging of asr_qat: four top-level folders that install as one package."""
+
+from setuptools import find_packages, setup
+
+packages = ["asr_qat"] + [
+    f"{prefix}.{name}" if name else prefix
+    for prefix, folder in (("asr_qat", "asr_qat"), ("asr_qat.export", "export"), ("asr_qat.tools", "tools"))
+    for name in ["", *find_packages(folder)]
+    if (prefix, name) != ("asr_qat", "")
+]
+
+DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8", "ai-edge-quantizer>=0.10"]
+
+setup(
+    name="asr_qat",
+    version="0.1.0",
+    description="4-bit speech recognisers for phones: native-integer QAT in Keras, INT4 TFLite out",
+    long_description=open("README.md", encoding="utf-8").read(),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11",
+    packages=packages,
+    package_dir={"asr_qat": "asr_qat", "asr_qat.export": "export", "asr_qat.tools": "tools"},
+    install_requires=[
+        "absl-py>=2.1",
+        "ai-edge-litert>=2.3",
+        "array_record>=0.8",
+        "grain>=0.2.18",
+        "jiwer>=4.0",
+        "keras>=3.15",
+        "numpy>=1.26",
+        "sentencepiece>=0.2",
+        "soundfile>=0.13",
+        "soxr>=0.5",
+        "tensorboard>=2.16",
+        "tensorflow>=2.16",
+        "tqdm>=4.66",
+    ],
+    extras_require={
+        "demo": DEMO,
+        "dev": [*DEMO, "hypothesis>=6", "jax>=0.10", "mypy>=1.13", "psutil>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.8"],
+        "scale": ["apache-beam>=2.77"],
+        "compat": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tflite-runtime==2.14.0"],
+    },
+    entry_points={"console_scripts": ["asr-qat = asr_qat.tools.main:console"]},
+)
