@@ -201,16 +201,20 @@ def inspect_file(path: str | os.PathLike[str]) -> FileReport:
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     try:
-        model = read_model(content)
-        members = _subgraph_names(model)
-        tensors = [
-            tensor
-            for index, names in sorted(members.items())
-            for name in names
-            for tensor in _constants(model, index, name)
-        ]
+        return _report(path, content, metadata)
     except Exception as error:  # whatever reading damaged bytes of others may raise
         raise ModelFileError(f"{path}: is truncated or damaged: {error}") from error
+
+
+def _report(path: Path, content: bytes, metadata: dict[str, Any] | None) -> FileReport:
+    model = read_model(content)
+    members = _subgraph_names(model)
+    tensors = [
+        tensor
+        for index, names in sorted(members.items())
+        for name in names
+        for tensor in _constants(model, index, name)
+    ]
     parts = []
     for name in dict.fromkeys(name for names in members.values() for name in names):
         # The signature's own subgraph was visited first and comes first.

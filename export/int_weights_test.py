@@ -111,6 +111,46 @@ def test_the_rewritten_encoder_computes_nearly_the_float_one(bits):
     assert 0 < difference < 0.03  # int8 activations: not equal, but close
 
 
+@pytest.mark.parametrize("bits", [4, 8])
+def test_the_independent_recovery_of_ai_edge_quantizer_agrees(bits):
+    quantizer = pytest.importorskip("ai_edge_quantizer.quantizer")
+    qtyping = pytest.importorskip("ai_edge_quantizer.qtyping")
+    rng = np.random.default_rng(3)
+    weights = [quantized(rng, (64, 96), bits, "a"), quantized(rng, (96, 32), bits, "b")]
+    builder = ModelBuilder()
+    builder.begin()
+    x = builder.tensor([4, 64])
+    y = builder.dense(x, weights[0].dequantized, 4)
+    builder.end("encoder", {"x": x}, {"y": builder.dense(y, weights[1].dequantized, 4)})
+    content = write_model(builder.model)
+    oracle = quantizer.Quantizer(content)
+    oracle.update_quantization_recipe(
+        regex=".*",
+        operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
+        op_config=qtyping.OpQuantizationConfig(
+            weight_tensor_config=qtyping.TensorQuantizationConfig(
+                num_bits=bits, granularity=qtyping.QuantGranularity.CHANNELWISE
+            ),
+            compute_precision=qtyping.ComputePrecision.INTEGER,
+        ),
+        algorithm_key="dequantized_weight_recovery",
+    )
+    recovered, ours = bytes(oracle.quantize().quantized_model), rewrite(content, weights)
+    for weight in weights:
+        ((their, their_buffer, _),) = tensor_of(recovered, weight)
+        ((our, our_buffer, _),) = tensor_of(ours, weight)
+        assert their.type == our.type
+        np.testing.assert_array_equal(their_buffer.data, our_buffer.data)
+        # It takes the scale from differences of values up to 2^(bits - 1) scales large, each
+        # rounded to 24 bits, so its scale is only known to about this much.
+        np.testing.assert_allclose(
+            their.quantization.scale, our.quantization.scale, rtol=2.0 ** (bits - 23)
+        )
+    inputs = {"x": rng.normal(size=(4, 64)).astype(np.float32)}
+    first, second = (run(c, "encoder", **inputs)["y"] for c in (recovered, ours))
+    np.testing.assert_allclose(first, second, atol=1e-3 * np.abs(second).max())
+
+
 def test_constants_are_aligned_for_vector_loads():
     content, weights = tiny_float_model()
     rewritten = rewrite(content, weights)

@@ -24,7 +24,7 @@ def attach(model_bytes: bytes, metadata: dict[str, Any]) -> bytes:
 
     Args:
       model_bytes: a .tflite file.
-      metadata: the JSON document; see `docs` and `asr_qat.runtime.model_file` for its fields.
+      metadata: the JSON document; `asr_qat.runtime.model_file` checks its required fields.
 
     Returns:
       The bytes of the new file, which `asr_qat.runtime.model_file.parse` accepts.

@@ -42,7 +42,7 @@ class ModelBuilder:
     def tensor(self, shape, dtype: Any = np.float32, buffer: int = 0) -> int:
         """Adds a tensor and returns its index."""
         t = schema.TensorT()
-        t.name = f"t{len(self.graph.tensors)}".encode()
+        t.name = f"g{len(self.model.subgraphs) - 1}_t{len(self.graph.tensors)}".encode()
         t.shape, t.type, t.buffer = list(shape), _TYPES[np.dtype(dtype)], buffer
         self.graph.tensors.append(t)
         return len(self.graph.tensors) - 1

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -179,10 +180,16 @@ def _run(tasks: list[_Task], processes: int, progress: bool) -> list[Utterance]:
                 utterances.append(_make(task))
                 bar.update()
             return utterances
-        with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-            for utterance in pool.map(_make, tasks, chunksize=16):
-                utterances.append(utterance)
-                bar.update()
+        try:
+            with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+                for utterance in pool.map(_make, tasks, chunksize=16):
+                    utterances.append(utterance)
+                    bar.update()
+        except BrokenProcessPool as error:
+            raise espeak.EspeakError(
+                "a process that makes the corpus died. A script that calls this needs"
+                " `if __name__ == '__main__':` around the call, or processes=1"
+            ) from error
     return utterances
 
 

@@ -7,6 +7,7 @@ stdout, progress and logs to stderr. A ValueError or OSError ends as one line an
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -98,10 +99,15 @@ def message_of(error: Exception) -> str:
 
 def _run(args: argparse.Namespace) -> int:
     try:
-        return args.verb_run(args)
+        code = args.verb_run(args)
+        sys.stdout.flush()
+        return code
     except KeyboardInterrupt:
         print(f"asr-qat {args.verb_name}: interrupted", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # the reader of stdout, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except (ValueError, OSError) as error:
         if args.debug:
             raise

@@ -8,6 +8,7 @@ from types import ModuleType
 
 import pytest
 
+from asr_qat.export.testing import write_tiny_recognizer
 from asr_qat.tools.main import VERBS, message_of
 
 PRESENT = [v for v in VERBS if importlib.util.find_spec(f"asr_qat.tools.{v}") is not None]
@@ -61,6 +62,17 @@ def test_errors_are_one_line_and_debug_shows_the_traceback():
     )
     done = command("inspect", "absent.tflite", "--debug")
     assert done.returncode == 1 and "Traceback" in done.stderr
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    path = write_tiny_recognizer(tmp_path / "m.tflite")
+    done = subprocess.run(
+        f"{sys.executable} -m asr_qat.tools.inspect {path} --tensors | true",
+        shell=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
 
 
 def test_message_of():

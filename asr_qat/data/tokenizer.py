@@ -37,7 +37,7 @@ class Tokenizer(Protocol):
         """Text of label ids; blanks are dropped."""
 
     def get_config(self) -> dict[str, Any]:
-        """JSON-serializable description, for `tokenizer_from_config`."""
+        """JSON-serializable description, for `tokenizer_from_config`; `pieces` lists the labels."""
 
 
 def pieces_to_text(pieces: Sequence[str], ids: Iterable[int]) -> str:
@@ -104,8 +104,8 @@ class CharacterTokenizer:
         return pieces_to_text(self.pieces, ids)
 
     def get_config(self) -> dict[str, Any]:
-        """JSON-serializable description, for `tokenizer_from_config`."""
-        return {"kind": "characters", "characters": self.characters}
+        """JSON-serializable description, for `tokenizer_from_config`; `pieces` lists the labels."""
+        return {"kind": "characters", "characters": self.characters, "pieces": self.pieces}
 
 
 class SentencePieceTokenizer:
@@ -169,9 +169,9 @@ class SentencePieceTokenizer:
         return pieces_to_text(self._pieces, ids)
 
     def get_config(self) -> dict[str, Any]:
-        """JSON-serializable description, for `tokenizer_from_config`."""
+        """JSON-serializable description, for `tokenizer_from_config`; `pieces` lists the labels."""
         proto = base64.b64encode(self.model_proto).decode("ascii")
-        return {"kind": "sentencepiece", "model_proto": proto}
+        return {"kind": "sentencepiece", "model_proto": proto, "pieces": self.pieces}
 
 
 def train_sentencepiece(texts: Iterable[str], vocabulary_size: int) -> SentencePieceTokenizer:

@@ -12,14 +12,14 @@ from asr_qat.layers.dense import Dense
 MASKED = -1e9  # added to the score of a key that must not be seen
 
 
-def rotary_tables(positions: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Cosines and sines of rotary position embedding (2104.09864), float32 ``[n, size // 2]``."""
-    frequencies = 10000.0 ** (-np.arange(0, size, 2) / size)
-    angles = positions[:, None] * frequencies[None, :]
-    return np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32)
+def rotary_tables(count, size: int):
+    """Cosines and sines of rotary positions 0 .. count-1 (2104.09864), ``[count, size // 2]``."""
+    frequencies = (10000.0 ** (-np.arange(0, size, 2) / size)).astype(np.float32)
+    angles = ops.arange(0, count, dtype="float32")[:, None] * frequencies[None, :]
+    return ops.cos(angles), ops.sin(angles)
 
 
-def rotate(x, cosines: np.ndarray, sines: np.ndarray):
+def rotate(x, cosines, sines):
     """Turns pairs (i, i + size/2) of ``[batch, heads, n, size]`` by their position's angles."""
     half = x.shape[-1] // 2
     first, second = x[..., :half], x[..., half:]
@@ -28,15 +28,16 @@ def rotate(x, cosines: np.ndarray, sines: np.ndarray):
     )
 
 
-def band_mask(queries: int, left_context: int) -> np.ndarray:
+def band_mask(queries, left_context: int):
     """Query i sees the keys i .. i + left_context of a window that starts left_context back.
 
     Returns:
         float32 ``[queries, left_context + queries]``: 0 where a key is seen, else `MASKED`.
     """
-    distance = np.arange(left_context + queries)[None, :] - np.arange(queries)[:, None]
-    seen = (distance >= 0) & (distance <= left_context)
-    return np.where(seen, 0.0, MASKED).astype(np.float32)
+    keys = ops.arange(0, left_context + queries, dtype="int32")[None, :]
+    distance = keys - ops.arange(0, queries, dtype="int32")[:, None]
+    seen = ops.logical_and(distance >= 0, distance <= left_context)
+    return ops.where(seen, 0.0, MASKED)
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -80,18 +81,18 @@ class CausalAttention(StreamingLayer):
 
     def step(self, x, state, training=False):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
-        time = x.shape[1]
         query, key, value = ops.split(self.inward(x), 3, axis=-1)
         keys = ops.concatenate([state["keys"], key], axis=1)
         values = ops.concatenate([state["values"], value], axis=1)
         valid = ops.concatenate([state["valid"], ops.ones_like(x[:, :, 0])], axis=1)
+        past = self.left_context
         y = self.outward(self._attend(query, keys, values, valid, training))
-        return y, {"keys": keys[:, time:], "values": values[:, time:], "valid": valid[:, time:]}
+        return y, {"keys": keys[:, -past:], "values": values[:, -past:], "valid": valid[:, -past:]}
 
     def _attend(self, query, keys, values, valid, training):
-        time = query.shape[1]
+        time = ops.shape(query)[1]
         size = self.dim // self.heads
-        cosines, sines = rotary_tables(np.arange(self.left_context + time), size)
+        cosines, sines = rotary_tables(self.left_context + time, size)
         query = rotate(self._split(query), cosines[self.left_context :], sines[self.left_context :])
         keys = rotate(self._split(keys), cosines, sines)
         scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))
@@ -103,7 +104,7 @@ class CausalAttention(StreamingLayer):
 
     def _split(self, x):
         """``[batch, time, dim]`` -> ``[batch, heads, time, dim / heads]``."""
-        x = ops.reshape(x, (-1, x.shape[1], self.heads, self.dim // self.heads))
+        x = ops.reshape(x, (-1, ops.shape(x)[1], self.heads, self.dim // self.heads))
         return ops.transpose(x, (0, 2, 1, 3))
 
     def compute_output_shape(self, input_shape):

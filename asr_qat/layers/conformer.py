@@ -15,7 +15,7 @@ def norm(name):
 
 @keras.saving.register_keras_serializable("asr_qat")
 class FeedForward(keras.layers.Layer):
-    """Norm, widen, swish, narrow.
+    """Half a feed-forward step: norm, widen, swish, narrow, times one half.
 
     Args:
         dim: width of input and output.
@@ -41,7 +41,9 @@ class FeedForward(keras.layers.Layer):
 
     def call(self, x, training=False):
         """``[..., dim]`` -> ``[..., dim]``."""
-        x = self.inner_dropout(self.widen(self.norm(x)), training=training)
+        # The half is taken before the product, where it changes no code and no bit of the result;
+        # after it, the converter would fold it into the weights and their grid would be lost.
+        x = 0.5 * self.inner_dropout(self.widen(self.norm(x)), training=training)
         return self.outer_dropout(self.narrow(x), training=training)
 
     def compute_output_shape(self, input_shape):
@@ -127,14 +129,14 @@ class ConformerBlock(StreamingLayer):
 
     def step(self, x, state, training=False):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
-        x = x + 0.5 * self.before(x, training=training)
+        x = x + self.before(x, training=training)
         y, attention = self.attention.step(
             self.attention_norm(x), state["attention"], training=training
         )
         x = x + self.attention_dropout(y, training=training)
         y, convolution = self.convolution.step(self.convolution_norm(x), state["convolution"])
         x = x + self.convolution_dropout(y, training=training)
-        x = x + 0.5 * self.after(x, training=training)
+        x = x + self.after(x, training=training)
         return self.norm(x), {"attention": attention, "convolution": convolution}
 
     def compute_output_shape(self, input_shape):

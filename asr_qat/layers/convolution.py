@@ -17,6 +17,8 @@ class CausalDepthwiseConvolution(StreamingLayer):
 
     def __init__(self, kernel_size, **kwargs):
         super().__init__(**kwargs)
+        if kernel_size < 2:
+            raise ValueError(f"kernel_size: received {kernel_size}, expected at least 2")
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
@@ -38,7 +40,7 @@ class CausalDepthwiseConvolution(StreamingLayer):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
         frames = ops.concatenate([state["frames"], x], axis=1)
         y = ops.depthwise_conv(frames, ops.convert_to_tensor(self.kernel), padding="valid")
-        return y, {"frames": frames[:, x.shape[1] :]}
+        return y, {"frames": frames[:, 1 - self.kernel_size :]}
 
     def compute_output_shape(self, input_shape):
         """Unchanged."""

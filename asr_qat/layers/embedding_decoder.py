@@ -51,7 +51,7 @@ class EmbeddingDecoder(keras.layers.Layer):
     def call(self, labels):
         """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, the first for none."""
         padded = ops.pad(labels, ((0, 0), (self.history, 0)))
-        count = labels.shape[1] + 1
+        count = ops.shape(labels)[1] + 1
         windows = [padded[:, n : n + count] for n in range(self.history)]
         return self._predict(ops.stack(windows, axis=-1))
 

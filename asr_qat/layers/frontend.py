@@ -77,7 +77,7 @@ class LogMel(StreamingLayer):
 
     def step(self, x, state, training=False):
         """Samples ``[batch, n]`` -> frames ``[batch, n // hop, mel_bins]``."""
-        count = x.shape[-1] // self.hop_samples
+        count = ops.shape(x)[-1] // self.hop_samples
         samples = ops.concatenate([state["samples"], x[:, : count * self.hop_samples]], axis=1)
         frames = ops.pad(self._frames(samples, count) * self.window, self._fft_padding())
         real, imaginary = ops.rfft(frames)

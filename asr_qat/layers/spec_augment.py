@@ -46,11 +46,11 @@ class SpecAugment(keras.layers.Layer):
 
     def _keep(self, x, axis, count, width):
         """float32 ``[batch, size of axis]``: 0 inside any of ``count`` random spans, else 1."""
-        batch, size = ops.shape(x)[0], x.shape[axis]
+        batch, size = ops.shape(x)[0], ops.shape(x)[axis]
         shape = (batch, count, 1)
         spans = keras.random.uniform(shape, 0.0, width + 1.0, seed=self.generator)
-        starts = keras.random.uniform(shape, 0.0, 1.0, seed=self.generator) * (size - spans)
-        place = ops.arange(size, dtype="float32")[None, None, :]
+        starts = keras.random.uniform(shape, 0.0, 1.0, seed=self.generator) * (ops.cast(size, "float32") - spans)
+        place = ops.arange(0, size, dtype="float32")[None, None, :]
         inside = ops.logical_and(place >= ops.floor(starts), place < ops.floor(starts + spans))
         return 1.0 - ops.cast(ops.any(inside, axis=1), "float32")
 

@@ -43,7 +43,7 @@ class StridedConvolution(StreamingLayer):
 
     def step(self, x, state, training=False):
         """``[batch, time, dim]`` -> ``[batch, time // 2, units]``; an odd last frame is left out."""
-        pairs = x.shape[1] // 2
+        pairs = ops.shape(x)[1] // 2
         x = x[:, : 2 * pairs]
         joined = ops.reshape(x, (-1, pairs, 2 * self.dim))
         odd = joined[:, :, self.dim :]

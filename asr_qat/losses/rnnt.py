@@ -59,21 +59,22 @@ def rnnt_loss(
     Raises:
         ValueError: if the shapes do not fit together.
     """
-    _, time, width, vocabulary = logits.shape
-    if labels.shape[1] != width - 1:
+    held, given = logits.shape[2], labels.shape[1]
+    if held is not None and given is not None and given != held - 1:
         raise ValueError(
-            f"logits hold {width - 1} labels (their third axis less 1), "
-            f"but labels hold {labels.shape[1]}"
+            f"logits hold {held - 1} labels (their third axis less 1), but labels hold {given}"
         )
+    time, width, vocabulary = ops.shape(logits)[1:]
     labels, frame_lengths, label_lengths = (
         ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
     )
     chosen = ops.one_hot(labels, vocabulary, dtype=logits.dtype)  # [batch, labels, vocabulary]
     chosen = ops.pad(chosen, ((0, 0), (0, 1), (0, 0)))[:, None]  # [batch, 1, labels + 1, vocabulary]
     inside = _inside(frame_lengths, label_lengths, time, width)
-    last = ops.one_hot(frame_lengths - 1, time, dtype=logits.dtype)[:, :, None] * ops.one_hot(
-        label_lengths, width, dtype=logits.dtype
-    )[:, None, :]
+    last = ops.logical_and(
+        ops.arange(0, time, dtype="int32")[None, :, None] == frame_lengths[:, None, None] - 1,
+        ops.arange(0, width, dtype="int32")[None, None, :] == label_lengths[:, None, None],
+    )
 
     @keras.ops.custom_gradient
     def loss(logits):
@@ -85,7 +86,7 @@ def rnnt_loss(
         after_emit = ops.pad(inside[:, :, 1:], ((0, 0), (0, 0), (0, 1)), constant_values=False)
         inner_stay = ops.where(ops.logical_and(inside, after_stay), stay, IMPOSSIBLE)
         emit = ops.where(ops.logical_and(inside, after_emit), emit, IMPOSSIBLE)
-        ending = ops.where(last > 0, stay, IMPOSSIBLE)
+        ending = ops.where(last, stay, IMPOSSIBLE)
         beta = _backward(inner_stay, emit, ending)
         total = beta[:, 0, 0]
 
@@ -112,26 +113,36 @@ def rnnt_loss(
 
 def _inside(frame_lengths, label_lengths, time, width):
     """bool ``[batch, time, labels + 1]``: cells within each row's own lattice."""
-    frames = ops.arange(time, dtype="int32")[None, :, None] < frame_lengths[:, None, None]
-    labels = ops.arange(width, dtype="int32")[None, None, :] <= label_lengths[:, None, None]
+    frames = ops.arange(0, time, dtype="int32")[None, :, None] < frame_lengths[:, None, None]
+    labels = ops.arange(0, width, dtype="int32")[None, None, :] <= label_lengths[:, None, None]
     return ops.logical_and(frames, labels)
 
 
 def _skew(x):
     """``[batch, t, u]`` -> ``[t + u - 1, batch, u]``: anti-diagonals, the rest `IMPOSSIBLE`."""
-    _, time, width = x.shape
-    x = ops.transpose(x, (0, 2, 1))
-    x = ops.pad(x, ((0, 0), (0, 0), (0, width)), constant_values=IMPOSSIBLE)
-    flat = ops.reshape(x, (-1, width * (time + width)))[:, : width * (time + width - 1)]
-    return ops.transpose(ops.reshape(flat, (-1, width, time + width - 1)), (2, 0, 1))
+    batch, time, width = ops.shape(x)
+    label = ops.arange(0, width, dtype="int32")[None, :]
+    frame = ops.arange(0, time + width - 1, dtype="int32")[:, None] - label
+    exists = ops.logical_and(frame >= 0, frame < time)
+    place = ops.reshape(ops.clip(frame, 0, time - 1) * width + label, (-1,))
+    diagonals = ops.take(ops.reshape(x, (batch, time * width)), place, axis=1)
+    diagonals = ops.reshape(diagonals, (batch, time + width - 1, width))
+    return ops.transpose(ops.where(exists, diagonals, IMPOSSIBLE), (1, 0, 2))
+
+
+def _diagonals(*lattices):
+    """Skewed lattices as one tensor to scan: Keras' scan takes one where sizes are not static."""
+    return ops.stack([_skew(lattice) for lattice in lattices], axis=1)
 
 
 def _unskew(x, time):
     """The inverse of `_skew`: ``[t + u - 1, batch, u]`` -> ``[batch, t, u]``."""
-    diagonals, _, width = x.shape
-    flat = ops.reshape(ops.transpose(x, (1, 2, 0)), (-1, width * diagonals))
-    flat = ops.pad(flat, ((0, 0), (0, width)))
-    return ops.transpose(ops.reshape(flat, (-1, width, time + width))[:, :, :time], (0, 2, 1))
+    diagonals, batch, width = ops.shape(x)
+    label = ops.arange(0, width, dtype="int32")[None, :]
+    frame = ops.arange(0, time, dtype="int32")[:, None]
+    place = ops.reshape((frame + label) * width + label, (-1,))
+    flat = ops.reshape(ops.transpose(x, (1, 0, 2)), (batch, diagonals * width))
+    return ops.reshape(ops.take(flat, place, axis=1), (batch, time, width))
 
 
 def _shift(x, amount):
@@ -143,12 +154,12 @@ def _shift(x, amount):
 
 def _backward(stay, emit, ending):
     """log P(rest | cell), ``[batch, t, u]``."""
-    time = stay.shape[1]
-    moves = (_skew(stay), _skew(emit), _skew(ending))
-    nowhere = ops.full_like(moves[0][0], IMPOSSIBLE)
+    time = ops.shape(stay)[1]
+    moves = _diagonals(stay, emit, ending)
+    nowhere = ops.full_like(moves[0, 0], IMPOSSIBLE)
 
     def step(after, moves):
-        stay, emit, ending = moves
+        stay, emit, ending = moves[0], moves[1], moves[2]
         here = ops.logaddexp(ops.logaddexp(stay + after, emit + _shift(after, -1)), ending)
         here = ops.maximum(here, nowhere)
         return here, here
@@ -158,13 +169,13 @@ def _backward(stay, emit, ending):
 
 def _forward(stay, emit):
     """log P(reaching the cell), ``[batch, t, u]``."""
-    time, width = stay.shape[1:]
-    moves = (_skew(stay), _skew(emit))
-    nowhere = ops.full_like(moves[0][0], IMPOSSIBLE)
-    start = ops.where(ops.arange(width) == 0, ops.zeros_like(nowhere), nowhere)
+    time, width = ops.shape(stay)[1:]
+    moves = _diagonals(stay, emit)
+    nowhere = ops.full_like(moves[0, 0], IMPOSSIBLE)
+    start = ops.where(ops.arange(0, width, dtype="int32") == 0, ops.zeros_like(nowhere), nowhere)
 
     def step(here, moves):
-        stay, emit = moves
+        stay, emit = moves[0], moves[1]
         after = ops.logaddexp(here + stay, _shift(here + emit, 1))
         return ops.maximum(after, nowhere), here
 
