@@ -67,7 +67,8 @@ class Dense(keras.layers.Layer):
         """``[..., in]`` -> ``[..., units]``."""
         leading = ops.shape(x)[:-1]
         rows = ops.reshape(x, (-1, x.shape[-1]))
-        y = self.product(rows, ops.convert_to_tensor(self.kernel))
+        # A copy, because TensorFlow's custom gradients take tensors and no variables.
+        y = self.product(rows, ops.copy(self.kernel))
         if self.use_bias:
             y = y + self.bias
         return ops.reshape(self.activation(y), (*leading, self.units))

@@ -50,8 +50,10 @@ def weight_scale(kernel: Tensor, spec: WeightSpec) -> Tensor:
 
 
 def weight_codes(kernel: Tensor, scale: Tensor, spec: WeightSpec) -> Tensor:
-    """Weight codes ``clip(round_half_even(w / scale), -qmax, qmax)``, int8, of ``kernel``'s shape."""
-    codes = ops.clip(ops.round(kernel / scale), -spec.qmax, spec.qmax)
+    """Weight codes ``clip(round_half_even(w * (1 / scale)), ±qmax)``, int8, of ``kernel``'s shape."""
+    # Newer XLA (JAX 0.10) computes ``w / scale`` as this product, older XLA and TensorFlow do not;
+    # written out, one weight in a million does not depend on the compiler.
+    codes = ops.clip(ops.round(kernel * (1.0 / scale)), -spec.qmax, spec.qmax)
     return ops.cast(codes, "int8")
 
 

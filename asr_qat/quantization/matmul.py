@@ -75,7 +75,7 @@ def dequantized_kernel(kernel: Tensor, weight: WeightSpec) -> Tensor:
 def _through_rounding(dw, kernel, codes, scale, weight):
     """Gradients of ``codes * scale`` with respect to kernel and scale.
 
-    The rounding is passed straight through; a clipped weight (only with a divisor below qmax)
+    The rounding is passed straight through; a clipped weight (only with a divisor above qmax)
     gets none. The scale's gradient is ``sum_k dw * (code - w / scale)``, LSQ's (1902.08153).
     """
     ratio = kernel / scale

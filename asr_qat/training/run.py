@@ -1,0 +1,142 @@
+"""A training run from manifests: data, model, fit, and a record of what was done."""
+
+import dataclasses
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from asr_qat.data.augment import WaveAugment
+from asr_qat.data.manifest import Utterance
+from asr_qat.data.pipeline import make_dataset
+from asr_qat.data.tokenizer import Tokenizer
+from asr_qat.models.configs import TransducerConfig
+from asr_qat.models.transducer import Transducer
+from asr_qat.training.fit import TrainingConfig, fit, resume_epoch
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BatchConfig:
+    """How utterances become batches."""
+
+    batch_size: int = 32  # utterances
+    bucket_seconds: tuple[float, ...] = (2.0, 4.0, 8.0)  # longest utterance of each bucket
+    augment: WaveAugment | None = WaveAugment()
+    max_bad_share: float = 0.02  # of recordings that cannot be read
+
+
+def load_model(path: str | os.PathLike[str]) -> Transducer:
+    """A saved transducer.
+
+    Raises:
+        ValueError: if there is no such file, or it holds something else.
+    """
+    if not Path(path).is_file():
+        raise ValueError(f"{path}: no such file; expected a .keras file written by `asr-qat train`")
+    try:
+        model = keras.models.load_model(path)
+    except (OSError, KeyError, TypeError, ValueError) as e:
+        raise ValueError(f"{path}: not a Keras model of ours: {str(e).splitlines()[0]}") from e
+    if not isinstance(model, Transducer):
+        raise ValueError(f"{path}: holds a {type(model).__name__}, expected a Transducer")
+    return model
+
+
+def make_model(
+    config: TransducerConfig, tokenizer: Tokenizer, precision: Any, init: str | None
+) -> Transducer:
+    """A new model, or one with the weights of a float checkpoint at the asked-for precision."""
+    if init is None:
+        return Transducer(config, tokenizer.get_config(), precision)
+    model = load_model(init)
+    if model.tokenizer_config["pieces"] != list(tokenizer.pieces):
+        raise ValueError(
+            f"{init}: its vocabulary has {len(model.tokenizer_config['pieces'])} labels that are "
+            f"not the {len(tokenizer.pieces)} labels of the training texts"
+        )
+    return model.with_precision(precision)
+
+
+def train_model(
+    model: Transducer,
+    train: Sequence[Utterance],
+    tokenizer: Tokenizer,
+    folder: str | os.PathLike[str],
+    *,
+    training: TrainingConfig,
+    batches: BatchConfig,
+    valid: Sequence[Utterance] = (),
+    verbose: int | str = "auto",
+) -> dict[str, Any]:
+    """Trains the model and writes ``model.keras``, ``run.json`` and the logs into ``folder``.
+
+    A run that was interrupted goes on from its last epoch when it is called again.
+
+    Returns:
+        The record that ``run.json`` holds: data, sizes, seeds, losses, versions, commit.
+    """
+    folder = Path(folder)
+    common: dict[str, Any] = {
+        "batch_size": batches.batch_size,
+        "bucket_seconds": batches.bucket_seconds,
+        "max_bad_share": batches.max_bad_share,
+        "max_symbols_per_frame": model.config.max_symbols_per_frame,
+        "seed": training.seed,
+    }
+
+    def dataset(start_epoch):
+        steps = 0 if start_epoch == 0 else start_epoch * dataset(0).steps_per_epoch
+        return make_dataset(
+            train,
+            tokenizer,
+            epochs=None,
+            shuffle=True,
+            augment=batches.augment,
+            start_step=steps,
+            **common,
+        )
+
+    data = dataset(resume_epoch(folder))
+    held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
+    history = fit(
+        model,
+        data,
+        training,
+        folder,
+        steps_per_epoch=data.steps_per_epoch,
+        valid=held_out,
+        verbose=verbose,
+    )
+    record = {
+        "commit": commit(),
+        "utterances": len(train),
+        "hours": round(sum(u.duration for u in train) / 3600, 3),
+        "steps": data.steps_per_epoch * training.epochs,
+        "batches": dataclasses.asdict(batches),
+        "training": dataclasses.asdict(training),
+        "policy": model.policy.to_list(),
+        "history": {name: [float(v) for v in values] for name, values in history.items()},
+        "backend": keras.backend.backend(),
+        "keras": keras.__version__,
+        "machine": platform.processor() or platform.machine(),
+    }
+    temporary = folder / "run.json.partial"
+    temporary.write_text(json.dumps(record, indent=1) + "\n")
+    os.replace(temporary, folder / "run.json")
+    return record
+
+
+def commit() -> str | None:
+    """The git commit of the working directory; None outside a repository."""
+    try:
+        found = subprocess.run(
+            ["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return found.stdout.strip()
