@@ -5,7 +5,10 @@ WORKERS ?= 2
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
 
-.PHONY: demo test lint bazel build-files lock clean require-python
+SHELL := bash
+.SHELLFLAGS := -o pipefail -c
+
+.PHONY: demo test lint bazel build-files build-files-check lock clean require-python
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -26,7 +29,7 @@ lint: .venv/.installed
 	@rm -rf build/types && mkdir -p build/types/asr_qat
 	@ln -s $(CURDIR)/asr_qat/* $(CURDIR)/export $(CURDIR)/tools build/types/asr_qat/
 	@cd build/types && ../../$(BIN)/mypy --config-file ../../pyproject.toml \
-	    --cache-dir ../../.mypy_cache -p asr_qat
+	    --cache-dir ../../.mypy_cache -p asr_qat | sed -E 's,^asr_qat/(export|tools)/,\1/,'
 
 bazel: .venv/.installed build-files-check
 	@echo "Building every target with Bazel"
@@ -34,7 +37,6 @@ bazel: .venv/.installed build-files-check
 	@echo "Running the tests that need no TensorFlow with Bazel"
 	@.ci/bazel test $(BAZEL_FLAGS) --test_tag_filters=-tensorflow --build_tests_only //...
 
-.PHONY: build-files-check
 build-files-check: .venv/.installed
 	@$(BIN)/python .ci/make_build_files.py --check
 

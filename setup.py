@@ -1,31 +1,35 @@
-"""Packaging of asr_qat: four top-level folders that install as one package."""
+"""Packaging of asr_qat: three top-level folders that install as one package."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
-packages = ["asr_qat"] + [
-    f"{prefix}.{name}" if name else prefix
-    for prefix, folder in (("asr_qat", "asr_qat"), ("asr_qat.export", "export"), ("asr_qat.tools", "tools"))
-    for name in ["", *find_packages(folder)]
-    if (prefix, name) != ("asr_qat", "")
+FOLDERS = {"asr_qat": "asr_qat", "asr_qat.export": "export", "asr_qat.tools": "tools"}
+
+packages = [
+    name
+    for package, folder in FOLDERS.items()
+    for name in [package, *(f"{package}.{inner}" for inner in find_packages(folder))]
 ]
 
-DEMO = ["espeakng-loader>=0.2.4", "matplotlib>=3.8", "ai-edge-quantizer>=0.10"]
+DEMO = ["ai-edge-quantizer>=0.10", "espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 
 setup(
     name="asr_qat",
     version="0.1.0",
     description="4-bit speech recognisers for phones: native-integer QAT in Keras, INT4 TFLite out",
-    long_description=open("README.md", encoding="utf-8").read(),
+    long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.11",
     packages=packages,
-    package_dir={"asr_qat": "asr_qat", "asr_qat.export": "export", "asr_qat.tools": "tools"},
+    package_dir=FOLDERS,
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=2.3",
-        "array_record>=0.8",
-        "grain>=0.2.18",
+        "array_record>=0.5",
+        "flatbuffers>=23.5.26",
+        "grain>=0.2.11",  # later ones need protobuf 5, which TensorFlow 2.16 cannot use
         "jiwer>=4.0",
         "keras>=3.15",
         "numpy>=1.26",
@@ -38,7 +42,16 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "dev": [*DEMO, "hypothesis>=6", "jax>=0.10", "mypy>=1.13", "psutil>=6", "pytest>=8", "pytest-xdist>=3", "ruff>=0.8"],
+        "dev": [
+            *DEMO,
+            "hypothesis>=6",
+            "jax>=0.10",
+            "mypy>=1.13",
+            "psutil>=6",
+            "pytest>=8",
+            "pytest-xdist>=3",
+            "ruff>=0.8",
+        ],
         "scale": ["apache-beam>=2.77"],
         "compat": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tflite-runtime==2.14.0"],
     },

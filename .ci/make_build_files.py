@@ -32,7 +32,7 @@ ROOT_BUILD = """\
 # The targets are in the folders, one per Python file: bazel query //...
 exports_files([
     "LICENSE",
-    "pyproject.toml",
+    "requirements.lock",
 ])
 """
 

@@ -32,12 +32,14 @@ def py_library(name, **kwargs):
     else:
         native.py_library(name = name, **kwargs)
 
-def py_test(name, srcs, **kwargs):
+def py_test(name, srcs, data = [], **kwargs):
     """A test file that pytest runs."""
     native.py_test(
         name = name,
         srcs = srcs + ["//.ci:run_pytest.py"],
         main = "//.ci:run_pytest.py",
         args = ["$(location %s)" % srcs[0]],
+        # The packages of .venv are no inputs that Bazel sees; their versions are.
+        data = data + ["//:requirements.lock"],
         **kwargs
     )

@@ -68,6 +68,16 @@ def units_apart(y, expected, largest):
     return np.max(np.abs(y.astype(np.float64) - expected) / np.spacing(np.abs(largest)))
 
 
+def largest_term_of_builtin(trained, bits):
+    """The built-in INT4 kernel takes ``sum a (q + 8)`` and subtracts ``8 sum a`` in float32.
+
+    Its outputs are therefore only as fine as those terms, though its integers are the same.
+    """
+    shift = 8 if bits == 4 else 0
+    sums = np.abs(trained["row_codes"].sum(-1, keepdims=True)).astype(np.float32)
+    return shift * sums * trained["row_scale"] * trained["scale"]
+
+
 @pytest.mark.parametrize("recipe", DYNAMIC + BUILTIN)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_the_kernel_multiplies_the_integers_of_the_training_step(recipe, shape):
@@ -95,12 +105,13 @@ def test_the_kernel_multiplies_the_integers_of_the_training_step(recipe, shape):
     exact = epilogue(trained["accumulator"], trained["row_scale"], scale, bias, target)
     largest = np.maximum(np.maximum(np.abs(exact), np.abs(bias)), np.abs(trained["product"]))
     if target is Target.BUILTIN:  # it may order the two scales and the bias as it likes
-        assert units_apart(y, exact, largest) <= 2
+        largest = np.maximum(largest, largest_term_of_builtin(trained, bits))
+        assert units_apart(y, exact, largest) <= 4
     else:
         np.testing.assert_array_equal(y, exact)
     for run in (layer, compiled(layer)):
         keras_y = ops.convert_to_numpy(run(ops.convert_to_tensor(x)))
-        assert units_apart(keras_y, y, largest) <= (2 if target is Target.BUILTIN else 1)
+        assert units_apart(keras_y, y, largest) <= (4 if target is Target.BUILTIN else 1)
 
 
 @pytest.mark.parametrize("k", [64, 252])

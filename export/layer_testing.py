@@ -1,42 +1,32 @@
 """The part of the streaming layers' contract that needs the converter: builtin operators only."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from .flatbuffer import assert_builtin_only
-from .signatures import flatten, unflatten
+from .convert import convert
+from .signatures import Signature, flatten, unflatten
 
 
-def convert_step(layer: Any, chunk_shape: Sequence[int], dtype: Any = tf.float32) -> bytes:
-    """One `step` of a built layer as a .tflite file of one signature, states as named inputs.
-
-    Args:
-        layer: with `initial_state` and `step`, built.
-        chunk_shape: of one chunk without the batch, which is 1; empty for a single label.
-        dtype: of the chunk.
-    """
+def step_signature(layer: Any, chunk: tf.TensorSpec) -> Signature:
+    """One `step` of a built layer, ``x`` and each state in, ``y`` and each next state out."""
     initial = layer.initial_state(1)
 
     def step(x, **states):
         y, after = layer.step(x, unflatten(states, initial, "state"))
         return {"y": y, **{f"next_{k}": v for k, v in flatten(after, "state").items()}}
 
-    specs = {
+    states = {
         name: tf.TensorSpec(value.shape, value.dtype, name=name)
         for name, value in flatten(initial, "state").items()
     }
-    function = tf.function(step, autograph=False).get_concrete_function(
-        x=tf.TensorSpec((1, *chunk_shape), dtype, name="x"), **specs
-    )
-    return tf.lite.TFLiteConverter.from_concrete_functions([function], layer).convert()
+    return Signature("step", step, {"x": chunk, **states})
 
 
 def check_converts(layer: Any, chunks: np.ndarray, *, tolerance: float = 1e-4) -> None:
-    """Checks that a layer's `step` converts to builtin operators and computes the same.
+    """Checks that a layer's `step` converts to builtin operators and computes the same there.
 
     Args:
         layer: with `initial_state` and `step`, built, of float precision.
@@ -47,9 +37,9 @@ def check_converts(layer: Any, chunks: np.ndarray, *, tolerance: float = 1e-4) -
         AssertionError: an output or a state differs.
         ExportError: a custom or Flex operator is needed.
     """
-    content = convert_step(layer, chunks.shape[1:], tf.as_dtype(chunks.dtype))
-    assert_builtin_only(content)
-    runner = Interpreter(model_content=content).get_signature_runner()
+    spec = tf.TensorSpec((1, *chunks.shape[1:]), chunks.dtype, name="x")
+    content = convert([step_signature(layer, spec)], [v.value for v in layer.variables])
+    runner = Interpreter(model_content=content).get_signature_runner("step")
     state = layer.initial_state(1)
     held = {k: np.asarray(v) for k, v in flatten(state, "state").items()}
     for number, chunk in enumerate(chunks):

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Sequence
+from .table import print_table
 
 HELP = "show tensors, bits, bytes and delegation of a .tflite file"
 
@@ -102,21 +102,6 @@ def print_report(report, tensors: bool) -> None:
                 (t.part, t.type, shape, f"{t.data_bytes:,}", str(t.scales), str(t.buffer), t.name)
             )
         print_table(rows)
-
-
-def print_table(rows: Sequence[Sequence[str]]) -> None:
-    """Prints rows of equal length in columns; numbers align right, the last column is free."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    numeric = [
-        len(rows) > 1 and all(row[i][:1].isdigit() or row[i] == "?" for row in rows[1:])
-        for i in range(len(widths))
-    ]
-    for row in rows:
-        cells = [
-            cell.rjust(width) if right else cell.ljust(width)
-            for cell, width, right in zip(row, widths, numeric, strict=True)
-        ]
-        print("  ".join(cells).rstrip())
 
 
 if __name__ == "__main__":

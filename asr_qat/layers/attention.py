@@ -50,7 +50,7 @@ class CausalAttention(StreamingLayer):
     Args:
         dim: width of input and output.
         heads: attention heads; ``dim / heads`` must be even.
-        left_context: frames before the present one that are seen.
+        left_context: frames before the present one that are seen, at least 1.
         dropout: rate on the attention weights.
         precision: a recipe's name or a `Policy`.
     """
@@ -59,9 +59,13 @@ class CausalAttention(StreamingLayer):
         super().__init__(**kwargs)
         if dim % (2 * heads):
             raise ValueError(f"dim / heads must be even; received dim={dim}, heads={heads}")
+        if left_context < 1:
+            raise ValueError(f"left_context: received {left_context}, expected at least 1")
         self.dim, self.heads, self.left_context = dim, heads, left_context
         self.rate, self.precision = dropout, precision
-        self.inward = Dense(3 * dim, precision=precision, name="query_key_value")
+        self.inward = Dense(
+            3 * dim, use_bias=False, precision=precision, name="query_key_value"
+        )
         self.outward = Dense(dim, use_bias=False, precision=precision, name="output")
         self.dropout = keras.layers.Dropout(dropout)
 

@@ -1,4 +1,7 @@
-"""The streaming Conformer block (2005.08100; left context only, as in 2203.15952)."""
+"""The streaming Conformer block (2005.08100; left context only, as in 2203.15952).
+
+Its products have no biases: each follows a norm, whose offset does the same work.
+"""
 
 import keras
 
@@ -28,7 +31,9 @@ class FeedForward(keras.layers.Layer):
         super().__init__(**kwargs)
         self.dim, self.expansion, self.rate = dim, expansion, dropout
         self.norm = norm("norm")
-        self.widen = Dense(expansion * dim, activation="swish", precision=precision, name="widen")
+        self.widen = Dense(
+            expansion * dim, "swish", use_bias=False, precision=precision, name="widen"
+        )
         self.narrow = Dense(dim, use_bias=False, precision=precision, name="narrow")
         self.inner_dropout = keras.layers.Dropout(dropout)
         self.outer_dropout = keras.layers.Dropout(dropout)

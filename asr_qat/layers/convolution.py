@@ -64,7 +64,7 @@ class ConvolutionModule(StreamingLayer):
     def __init__(self, dim, kernel_size, precision="float32", **kwargs):
         super().__init__(**kwargs)
         self.dim, self.kernel_size, self.precision = dim, kernel_size, precision
-        self.inward = Dense(2 * dim, precision=precision, name="pointwise_in")
+        self.inward = Dense(2 * dim, use_bias=False, precision=precision, name="pointwise_in")
         self.depthwise = CausalDepthwiseConvolution(kernel_size, name="depthwise")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
         self.outward = Dense(dim, use_bias=False, precision=precision, name="pointwise_out")

@@ -48,10 +48,11 @@ class SpecAugment(keras.layers.Layer):
         """float32 ``[batch, size of axis]``: 0 inside any of ``count`` random spans, else 1."""
         batch, size = ops.shape(x)[0], ops.shape(x)[axis]
         shape = (batch, count, 1)
-        spans = keras.random.uniform(shape, 0.0, width + 1.0, seed=self.generator)
-        starts = keras.random.uniform(shape, 0.0, 1.0, seed=self.generator) * (ops.cast(size, "float32") - spans)
+        spans = ops.floor(keras.random.uniform(shape, 0.0, width + 1.0, seed=self.generator))
+        room = ops.cast(size, "float32") - spans + 1.0
+        starts = ops.floor(keras.random.uniform(shape, 0.0, 1.0, seed=self.generator) * room)
         place = ops.arange(0, size, dtype="float32")[None, None, :]
-        inside = ops.logical_and(place >= ops.floor(starts), place < ops.floor(starts + spans))
+        inside = ops.logical_and(place >= starts, place < starts + spans)
         return 1.0 - ops.cast(ops.any(inside, axis=1), "float32")
 
     def compute_output_shape(self, input_shape):

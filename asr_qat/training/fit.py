@@ -102,6 +102,7 @@ def fit(
         steps_per_epoch=steps_per_epoch,
         validation_data=valid,
         validation_steps=valid_steps,
+        shuffle=False,  # the pipeline has shuffled
         callbacks=[
             StopOnNotFinite(),
             keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),

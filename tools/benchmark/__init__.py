@@ -80,7 +80,7 @@ def run(args: argparse.Namespace) -> int:
 
 def print_report(report) -> None:
     """Prints a `HostReport` as a table."""
-    from ..inspect import print_table
+    from ..table import print_table
 
     first = report.results[0].speeds[0]
     print(f"{report.machine}; {report.audio_seconds:g} s of audio, median of {first.rounds} rounds")

@@ -1,0 +1,76 @@
+"""`asr-qat export`: a trained Keras model in, a verified .tflite file out."""
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+HELP = "write a verified .tflite file from a trained model"
+
+EPILOG = """\
+example:
+  asr-qat export runs/int4/model.keras --out int4.tflite
+  asr-qat export runs/int4/model.keras --out int4.tflite --chunk-ms 160 --audio test.jsonl
+  asr-qat export runs/float/model.keras --out float.tflite"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        "Converts the model (builtin operators only, one signature each for front end, encoder "
+        "chunk, prediction step and joint), puts its trained integers into the file, and proves "
+        "that the file multiplies them. A file that fails the proof is not written."
+    )
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("model", help="model.keras written by `asr-qat train`")
+    parser.add_argument("--out", required=True, help="the .tflite file")
+    parser.add_argument("--chunk-ms", type=int, default=320, help="audio of one call (320)")
+    parser.add_argument("--recipe", help="another precision than the model was trained at")
+    parser.add_argument(
+        "--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of it"
+    )
+    parser.add_argument("--audio", help="manifest to run the proof on, transcripts included")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Exports, and prints what was proved."""
+    from .tensorflow_quiet import quiet_tensorflow
+
+    quiet_tensorflow()
+    from asr_qat.data.audio import load_audio
+    from asr_qat.data.manifest import read_manifest
+    from asr_qat.export.exporter import export_model
+    from asr_qat.quantization.spec import parse_rule, policy
+    from asr_qat.training.run import load_model
+
+    from .native_logs import without_native_notes
+    from .verify import print_report
+
+    started = time.perf_counter()
+    model = load_model(args.model)
+    if args.recipe or args.rule:
+        rules = policy(args.recipe) if args.recipe else model.policy
+        model = model.with_precision(rules.with_rules([parse_rule(rule) for rule in args.rule]))
+    record = Path(args.model).with_name("run.json")
+    training = json.loads(record.read_text()) if record.exists() else {}
+    waves = [load_audio(u.audio_filepath) for u in read_manifest(args.audio)] if args.audio else []
+    with without_native_notes():
+        report = export_model(
+            model, args.out, chunk_ms=args.chunk_ms, waves=waves, training=training
+        )
+    size = Path(args.out).stat().st_size
+    if args.json:
+        document = {"path": args.out, "bytes": size, "parity": report.to_dict()}
+        print(json.dumps(document))
+        return 0
+    print_report(report, layers=False)
+    print(f"{args.out}: {size:,} bytes, in {time.perf_counter() - started:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    from asr_qat.tools.main import main_of
+
+    main_of(sys.modules[__name__])

@@ -1,0 +1,148 @@
+"""`asr-qat train`: manifests in, a trained Keras model out."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+HELP = "train a recogniser, in float or with native-integer quantization"
+
+EPILOG = """\
+example:
+  asr-qat train --train train.jsonl --valid dev.jsonl --out runs/float --epochs 20
+  asr-qat train --train train.jsonl --out runs/int4 --recipe dynamic_wi4_afp32 \\
+      --init runs/float/model.keras --epochs 5 --learning-rate 5e-4
+  asr-qat train --train train.jsonl --out runs/mixed --recipe dynamic_wi4_afp32 \\
+      --rule 'encoder/subsampling/=dynamic_wi8_afp32' --float-epochs 20 --epochs 5
+
+A run that was interrupted goes on where it stopped when the same command is given again.
+Watch it with: tensorboard --logdir runs"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = "Trains a streaming Conformer RNN-T and writes OUT/model.keras."
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    add = parser.add_argument
+    add("--train", action="append", required=True, help="manifest (may be given several times)")
+    add("--valid", action="append", default=[], help="manifest for the validation loss")
+    add("--out", required=True, help="folder for model.keras, run.json, logs and checkpoints")
+    add("--preset", default="digits", help="size of the model: nano, digits, tiny (digits)")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
+    add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
+    add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
+    add("--init", help="start from the weights of this model.keras")
+    add("--float-epochs", type=int, default=0, help="epochs in float first, in OUT/float (0)")
+    add("--epochs", type=int, default=20, help="epochs (20)")
+    add("--batch-size", type=int, default=32, help="utterances a step (32)")
+    add("--learning-rate", type=float, help="peak (1.5e-3; 5e-4 with --init or --float-epochs)")
+    add("--bucket-seconds", default="2,4,8", help="longest utterance of each bucket (2,4,8)")
+    add("--sentencepiece", type=int, metavar="SIZE", help="word pieces instead of characters")
+    add("--no-augment", action="store_true", help="leave the waveforms as they are")
+    add("--max-bad-share", type=float, default=0.02, help="of unreadable recordings (0.02)")
+    add("--seed", type=int, default=0, help="of weights, order and augmentation (0)")
+
+
+def with_fields(config: Any, settings: list[str]) -> Any:
+    """A configuration with fields replaced, each given as ``encoder.blocks=6``.
+
+    Raises:
+        ValueError: if there is no such field or the value has another type.
+    """
+    for setting in settings:
+        path, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {setting!r}: expected FIELD=VALUE, such as encoder.blocks=6")
+        config = _replace(config, path.split("."), value, setting)
+    return config
+
+
+def _replace(config, names, value, setting):
+    known = {f.name for f in dataclasses.fields(config)}
+    if names[0] not in known:
+        raise ValueError(f"--set {setting!r}: no field {names[0]!r}; expected one of {sorted(known)}")
+    old = getattr(config, names[0])
+    if len(names) > 1 and dataclasses.is_dataclass(old):
+        new = _replace(old, names[1:], value, setting)
+    elif len(names) == 1 and isinstance(old, (int, float)):
+        try:
+            new = type(old)(value)
+        except ValueError:
+            kind = type(old).__name__
+            raise ValueError(f"--set {setting!r}: {value!r} is no {kind}") from None
+    else:
+        raise ValueError(f"--set {setting!r}: {'.'.join(names)!r} is not a single number")
+    return dataclasses.replace(config, **{names[0]: new})
+
+
+def run(args: argparse.Namespace) -> int:
+    """Trains, and prints where the model is."""
+    from .tensorflow_quiet import quiet_tensorflow
+
+    quiet_tensorflow()
+    import keras
+
+    from asr_qat.data.manifest import read_manifest
+    from asr_qat.data.tokenizer import CharacterTokenizer, train_sentencepiece
+    from asr_qat.models.configs import preset
+    from asr_qat.quantization.spec import parse_rule, policy
+    from asr_qat.training.fit import TrainingConfig
+    from asr_qat.training.run import BatchConfig, make_model, train_model
+
+    from .precision import print_precision
+
+    config = with_fields(preset(args.preset), args.fields)
+    precision = policy(args.recipe).with_rules([parse_rule(rule) for rule in args.rule])
+    train = [u for path in args.train for u in read_manifest(path)]
+    valid = [u for path in args.valid for u in read_manifest(path)]
+    texts = [u.text for u in train]
+    tokenizer = (
+        train_sentencepiece(texts, args.sentencepiece)
+        if args.sentencepiece
+        else CharacterTokenizer.from_texts(texts)
+    )
+    batches = BatchConfig(
+        batch_size=args.batch_size,
+        bucket_seconds=tuple(float(s) for s in args.bucket_seconds.split(",")),
+        max_bad_share=args.max_bad_share,
+    )
+    if args.no_augment:
+        batches = dataclasses.replace(batches, augment=None)
+    out = Path(args.out)
+
+    def one_run(folder, rules, init, epochs, rate):
+        keras.utils.set_random_seed(args.seed)
+        model = make_model(config, tokenizer, rules, init)
+        print_precision(model, sys.stderr)
+        return train_model(
+            model,
+            train,
+            tokenizer,
+            folder,
+            training=TrainingConfig(epochs=epochs, learning_rate=rate, seed=args.seed),
+            batches=batches,
+            valid=valid,
+            verbose=0 if args.json else "auto",
+        )
+
+    init = args.init
+    if args.float_epochs and not (out / "float" / "model.keras").exists():
+        one_run(out / "float", None, init, args.float_epochs, 1.5e-3)
+    if args.float_epochs:
+        init = str(out / "float" / "model.keras")
+    rate = args.learning_rate or (5e-4 if init else 1.5e-3)
+    record = one_run(out, precision, init, args.epochs, rate)
+    if args.json:
+        print(json.dumps({"model": str(out / "model.keras"), **record}))
+    else:
+        print(f"{out / 'model.keras'}: loss {record['history']['loss'][-1]:.3f} nats an utterance")
+    return 0
+
+
+if __name__ == "__main__":
+    from asr_qat.tools.main import main_of
+
+    main_of(sys.modules[__name__])

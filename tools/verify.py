@@ -1,0 +1,108 @@
+"""`asr-qat verify`: does the file compute what the Keras model computes?"""
+
+import argparse
+import json
+import sys
+from functools import partial
+
+HELP = "prove that a .tflite file computes what the model computes"
+
+EPILOG = """\
+example:
+  asr-qat verify int4.tflite --model runs/int4/model.keras
+  asr-qat verify int4.tflite --model runs/int4/model.keras --audio test.jsonl --json"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the arguments."""
+    parser.description = (
+        "Compares, for every quantized layer and on inputs that it really gets: weight codes, "
+        "activation codes, int32 accumulators, outputs. Then the encoder as a whole, and with "
+        "--audio the transcript of every utterance. Exit code 0 if all that is owed is equal."
+    )
+    parser.epilog = EPILOG
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.add_argument("file", help="a .tflite file written by `asr-qat export`")
+    parser.add_argument("--model", required=True, help="the model.keras that it was made from")
+    parser.add_argument("--audio", help="manifest whose transcripts are compared")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verifies, and prints what was found."""
+    from .tensorflow_quiet import quiet_tensorflow
+
+    quiet_tensorflow()
+    from tqdm import tqdm
+
+    from asr_qat.data.audio import load_audio
+    from asr_qat.data.manifest import read_manifest
+    from asr_qat.export.verify import verify
+    from asr_qat.quantization.spec import policy
+    from asr_qat.runtime.model_file import load_model_file
+    from asr_qat.training.run import load_model
+
+    from .native_logs import without_native_notes
+
+    file = load_model_file(args.file)
+    model = load_model(args.model)
+    rules = file.metadata["recipe"]["rules"]
+    if rules != model.policy.to_list():
+        model = model.with_precision(policy(rules))
+    utterances = read_manifest(args.audio) if args.audio else []
+    with without_native_notes() as terminal:
+        report = verify(
+            model,
+            args.file,
+            [load_audio(u.audio_filepath) for u in utterances],
+            [u.id for u in utterances],
+            progress=partial(tqdm, file=terminal, disable=None),
+        )
+    if args.json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print_report(report)
+    return 0 if report.passed else 1
+
+
+def print_report(report, layers: bool = True) -> None:
+    """Prints a `ParityReport`: a line for each layer, then the sums."""
+    from .table import print_table
+
+    header = ("layer", "bits", "codes", "rows", "accumulators", "outputs", "Keras ulp", "")
+    rows: list[tuple[str, ...]] = [header]
+    for layer in report.layers:
+        counts = (
+            layer.codes_differ + layer.scales_differ,
+            layer.row_codes_differ,
+            layer.accumulators_differ,
+            layer.outputs_differ,
+        )
+        rows.append(
+            (
+                layer.path,
+                str(layer.bits),
+                *("equal" if n == 0 else f"{n} differ" for n in counts),
+                f"{layer.keras_ulps:.1f}",
+                "bit-equal" if layer.bit_equal else "DIFFERENT",
+            )
+        )
+    if layers and report.layers:
+        print_table(rows)
+    target = report.layers[0].target if report.layers else "float"
+    encoder = report.encoder
+    print(
+        f"layers bit-equal: {report.layers_bit_equal} of {len(report.layers)} ({target})\n"
+        f"encoder: largest difference {encoder.max_difference:.1e} of {encoder.max_output:.1f}, "
+        f"activation codes flipped {encoder.codes_flipped} of {encoder.codes_total:,}"
+    )
+    if report.transcripts_total:
+        print(f"transcripts equal: {report.transcripts_equal} of {report.transcripts_total}")
+    for difference in report.differences:
+        print(f"  {difference.name}: Keras {difference.keras!r}, file {difference.file!r}")
+    print("PASS" if report.passed else "FAIL")
+
+
+if __name__ == "__main__":
+    from asr_qat.tools.main import main_of
+
+    main_of(sys.modules[__name__])
