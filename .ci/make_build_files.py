@@ -17,7 +17,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("asr_qat", "export", "tools", "testdata")
+FOLDERS = ("asr_qat", "benchmarks", "export", "testdata", "tools")
 
 # export/ and tools/ are imported as asr_qat.export and asr_qat.tools.
 MOUNTED = ("export", "tools")

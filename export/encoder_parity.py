@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 
 from asr_qat.layers.dense import Dense
@@ -20,6 +19,7 @@ from asr_qat.quantization.quantizers import IntegerProduct
 
 from .flatbuffer import buffer_bytes, read_model, text, write_model
 from .int_weights import IntegerWeight, pack_codes
+from .one_layer import Target
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -100,10 +100,10 @@ def with_probes(content: bytes, weights: Sequence[IntegerWeight]) -> tuple[bytes
 
 
 def encode_in_file(
-    content: bytes, chunks: Sequence[np.ndarray], probes: dict[str, str]
+    content: bytes, chunks: Sequence[np.ndarray], probes: dict[str, str], target: Target
 ) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Encoder outputs and probed rows of consecutive chunks, by the file with XNNPACK."""
-    interpreter = Interpreter(model_content=content, num_threads=1)
+    """Encoder outputs and probed rows of consecutive chunks, by the file on the target."""
+    interpreter = target.interpreter(content)
     run = {name: interpreter.get_signature_runner(name) for name in ("frontend", "encoder")}
     states: dict[str, dict[str, Any]] = {}
     for name, argument in (("frontend", "samples"), ("encoder", "features")):
@@ -139,7 +139,10 @@ def compare_encoders(
     probed, probes = with_probes(content, weights)
     with recorded(layers) as kept:
         ours = encode_in_keras(model, chunks)
-    theirs, seen = encode_in_file(probed, chunks, probes)
+    # A file is run one way; layers for the built-in kernels ask for those.
+    targets = {Target.here(layer.spec.activation) for layer in layers}
+    target = Target.BUILTIN if targets == {Target.BUILTIN} else Target.here("float")
+    theirs, seen = encode_in_file(probed, chunks, probes, target)
     flipped = total = 0
     for layer in layers:
         if not isinstance(layer.product, IntegerProduct) or layer.path not in seen:

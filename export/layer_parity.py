@@ -110,16 +110,22 @@ def check_layer(layer: Dense, x: np.ndarray, stored: StoredWeights) -> LayerPari
         scales_differ=int(np.sum(file_scale != scale)),
         row_codes_differ=int(np.sum(file_rows != shifted)),
         accumulators_differ=int(np.sum(file_acc != acc)),
-        outputs_differ=outputs_that_differ(file_y, exact, target),
-        keras_ulps=float(np.max(np.abs(file_y - (y + bias)) / ulp)),
+        outputs_differ=outputs_that_differ(file_y, exact, rows * scale, target),
+        keras_ulps=float(np.max(np.abs(file_y - (y + bias)) / ulp, initial=0.0)),
     )
 
 
-def outputs_that_differ(y: np.ndarray, exact: np.ndarray, target: Target) -> int:
-    """Outputs that are not the exact epilogue's; built-in kernels round as they like by an ulp."""
+def outputs_that_differ(
+    y: np.ndarray, exact: np.ndarray, unit: np.ndarray, target: Target
+) -> int:
+    """Outputs that are not the exact epilogue's.
+
+    The built-in 4-bit kernel adds and takes away an offset in float32, so its outputs stray by
+    small parts of an accumulator's ``unit``: less than a quarter of it is no difference there.
+    """
     if target is not Target.BUILTIN:
         return int(np.sum(y != exact))
-    return int(np.sum(np.abs(y - exact) > 4 * np.spacing(np.abs(exact).max(-1, keepdims=True))))
+    return int(np.sum(np.abs(y.astype(np.float64) - exact) > 0.25 * unit))
 
 
 def assert_integer(layer: Dense) -> None:

@@ -28,6 +28,14 @@ class Target(enum.Enum):
         arm = platform.machine().lower() in ("aarch64", "arm64")
         return cls.XNNPACK_ARM64 if arm else cls.XNNPACK_X86
 
+    def interpreter(self, content: bytes) -> Interpreter:
+        """An interpreter of a file on this target's kernels."""
+        kernels = {}
+        if self is Target.BUILTIN:
+            resolver = OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+            kernels = {"experimental_op_resolver_type": resolver}
+        return Interpreter(model_content=content, num_threads=1, **kernels)
+
 
 def layer_file(codes: np.ndarray, scale: np.ndarray, bias: np.ndarray, bits: int, rows: int):
     """The bytes of a file: float32 ``[rows, in]`` -> float32 ``[rows, out]``.
@@ -75,10 +83,7 @@ def layer_file(codes: np.ndarray, scale: np.ndarray, bias: np.ndarray, bits: int
 
 def run_file(content: bytes, x: np.ndarray, target: Target) -> np.ndarray:
     """Runs a one-input, one-output file on the target's kernels."""
-    kernels = {}
-    if target is Target.BUILTIN:
-        kernels = {"experimental_op_resolver_type": OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES}
-    interpreter = Interpreter(model_content=content, num_threads=1, **kernels)
+    interpreter = target.interpreter(content)
     interpreter.allocate_tensors()
     interpreter.set_tensor(interpreter.get_input_details()[0]["index"], x)
     interpreter.invoke()

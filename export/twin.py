@@ -30,9 +30,9 @@ def integer_weight(layer: Dense) -> IntegerWeight:
         return scale, integers.weight_codes(kernel, scale, spec)
 
     kernel = ops.convert_to_tensor(layer.kernel)
-    scale, codes = (np.asarray(ops.convert_to_numpy(v)) for v in quantize(kernel))
-    if not np.isfinite(scale).all():
+    if not np.isfinite(ops.convert_to_numpy(kernel)).all():
         raise ValueError(f"{layer.path}: the weights are not finite; expected finite weights")
+    scale, codes = (np.asarray(ops.convert_to_numpy(v)) for v in quantize(kernel))
     return IntegerWeight(
         path=layer.path,
         codes=codes,

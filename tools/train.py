@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
     add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
     add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
-    add("--init", help="start from the weights of this model.keras")
+    add("--init", help="start from the weights and the vocabulary of this model.keras")
     add("--float-epochs", type=int, default=0, help="epochs in float first, in OUT/float (0)")
     add("--epochs", type=int, default=20, help="epochs (20)")
     add("--batch-size", type=int, default=32, help="utterances a step (32)")
@@ -86,11 +86,15 @@ def run(args: argparse.Namespace) -> int:
     import keras
 
     from asr_qat.data.manifest import read_manifest
-    from asr_qat.data.tokenizer import CharacterTokenizer, train_sentencepiece
+    from asr_qat.data.tokenizer import (
+        CharacterTokenizer,
+        tokenizer_from_config,
+        train_sentencepiece,
+    )
     from asr_qat.models.configs import preset
     from asr_qat.quantization.spec import parse_rule, policy
     from asr_qat.training.fit import TrainingConfig
-    from asr_qat.training.run import BatchConfig, make_model, train_model
+    from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
 
     from .precision import print_precision
 
@@ -99,11 +103,12 @@ def run(args: argparse.Namespace) -> int:
     train = [u for path in args.train for u in read_manifest(path)]
     valid = [u for path in args.valid for u in read_manifest(path)]
     texts = [u.text for u in train]
-    tokenizer = (
-        train_sentencepiece(texts, args.sentencepiece)
-        if args.sentencepiece
-        else CharacterTokenizer.from_texts(texts)
-    )
+    if args.init:
+        tokenizer = tokenizer_from_config(load_model(args.init).tokenizer_config)
+    elif args.sentencepiece:
+        tokenizer = train_sentencepiece(texts, args.sentencepiece)
+    else:
+        tokenizer = CharacterTokenizer.from_texts(texts)
     batches = BatchConfig(
         batch_size=args.batch_size,
         bucket_seconds=tuple(float(s) for s in args.bucket_seconds.split(",")),

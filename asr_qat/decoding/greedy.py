@@ -40,9 +40,9 @@ def greedy_search(
         return ops.any(frame < lengths)
 
     def advance(frame, in_frame, count, labels, predicted, state):
-        here = ops.take_along_axis(
-            encoded, ops.minimum(frame, time - 1)[:, None, None], axis=1
-        )[:, 0]
+        here = ops.take_along_axis(encoded, ops.minimum(frame, time - 1)[:, None, None], axis=1)[
+            :, 0
+        ]
         best = ops.cast(ops.argmax(joint(here, predicted), axis=-1), "int32")
         emits = ops.logical_and(best > 0, frame < lengths)
         emits = ops.logical_and(emits, count < max_labels)

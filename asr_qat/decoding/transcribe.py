@@ -12,7 +12,9 @@ from asr_qat.decoding.greedy import greedy_search
 BATCH = 16  # utterances decoded together
 
 
-def transcribe(model: Any, waves: Sequence[np.ndarray], tail: int, multiple: int) -> list[list[int]]:
+def transcribe(
+    model: Any, waves: Sequence[np.ndarray], tail: int, multiple: int
+) -> list[list[int]]:
     """Greedy label ids of each utterance.
 
     Args:

@@ -1,0 +1,1 @@
+"""Streaming layers: `call` over a whole sequence, `step` over a chunk."""

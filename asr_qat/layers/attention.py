@@ -63,9 +63,7 @@ class CausalAttention(StreamingLayer):
             raise ValueError(f"left_context: received {left_context}, expected at least 1")
         self.dim, self.heads, self.left_context = dim, heads, left_context
         self.rate, self.precision = dropout, precision
-        self.inward = Dense(
-            3 * dim, use_bias=False, precision=precision, name="query_key_value"
-        )
+        self.inward = Dense(3 * dim, use_bias=False, precision=precision, name="query_key_value")
         self.outward = Dense(dim, use_bias=False, precision=precision, name="output")
         self.dropout = keras.layers.Dropout(dropout)
 

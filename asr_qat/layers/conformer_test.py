@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from asr_qat.layers.conformer import ConformerBlock, FeedForward
-from asr_qat.quantization.spec import Policy
+from asr_qat.quantization.spec import policy
 from asr_qat.testing import check_streaming_layer
 
 
@@ -27,7 +27,7 @@ def test_call_is_step_for_integers_but_for_codes_on_an_edge(precision):
 
 def test_a_policy_reaches_every_product_and_the_configuration_keeps_it():
     rules = [("", "dynamic_wi4_afp32"), ("attention/", "float32"), ("narrow", "wi4_ai4")]
-    layer = ConformerBlock(16, 2, 4, 3, precision=Policy(rules), name="block")
+    layer = ConformerBlock(16, 2, 4, 3, precision=policy(rules), name="block")
     layer.build((None, None, 16))
     copy = ConformerBlock.from_config(layer.get_config())
     copy.build((None, None, 16))

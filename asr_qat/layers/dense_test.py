@@ -6,7 +6,7 @@ from keras import ops
 from asr_qat.backend import compiled
 from asr_qat.layers.dense import Dense, resolve
 from asr_qat.quantization.quantizers import IntegerProduct
-from asr_qat.quantization.spec import RECIPES, Policy, PolicyError
+from asr_qat.quantization.spec import RECIPES, PolicyError, policy
 from asr_qat.testing import weight_gradients
 
 
@@ -38,7 +38,7 @@ def test_every_recipe_computes_compiles_and_has_gradients(precision):
 
 def test_a_policy_is_asked_for_the_path():
     rules = [("encoder/", "dynamic_wi4_afp32"), ("encoder/last", "dynamic_wi8_afp32")]
-    for precision in (Policy(rules), rules, [list(rule) for rule in rules]):
+    for precision in (policy(rules), rules, [list(rule) for rule in rules]):
         assert resolve(precision, "model/encoder/first")[0] == "dynamic_wi4_afp32"
         assert resolve(precision, "model/encoder/last")[0] == "dynamic_wi8_afp32"
         assert resolve(precision, "model/joint")[0] == "float32"
@@ -46,7 +46,7 @@ def test_a_policy_is_asked_for_the_path():
 
 
 def test_layers_in_a_model_get_their_recipes_by_their_paths():
-    chosen = Policy([("small", "dynamic_wi4_afp32"), ("outer/small_2", "wi4_ai4")])
+    chosen = policy([("small", "dynamic_wi4_afp32"), ("outer/small_2", "wi4_ai4")])
 
     class Outer(keras.layers.Layer):
         def __init__(self, **kwargs):
@@ -75,7 +75,7 @@ def test_rows_are_quantized_frame_by_frame():
 
 
 def test_configuration_round_trips():
-    for precision in ("wi4_ai4", Policy([("dense", "dynamic_wi8_afp32")]), None):
+    for precision in ("wi4_ai4", policy([("dense", "dynamic_wi8_afp32")]), None):
         layer = Dense(3, activation="swish", use_bias=False, precision=precision, name="a_dense")
         layer.build((None, 8))
         copy = Dense.from_config(layer.get_config())

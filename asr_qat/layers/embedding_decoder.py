@@ -49,7 +49,7 @@ class EmbeddingDecoder(keras.layers.Layer):
         return {"history": ops.zeros((batch, self.history - 1), dtype="int32")}
 
     def call(self, labels):
-        """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, the first for none."""
+        """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, first for none."""
         padded = ops.pad(labels, ((0, 0), (self.history, 0)))
         count = ops.shape(labels)[1] + 1
         windows = [padded[:, n : n + count] for n in range(self.history)]

@@ -16,7 +16,9 @@ def decoder(history=2, heads=3, **kwargs):
 
 def reference(layer, last):
     """One prediction, head by head and label by label (US 2023/0298569 A1); last: oldest first."""
-    weights = {w.path.split("/", 1)[1]: ops.convert_to_numpy(w).astype(float) for w in layer.weights}
+    weights = {
+        w.path.split("/", 1)[1]: ops.convert_to_numpy(w).astype(float) for w in layer.weights
+    }
     total = np.zeros(layer.dim)
     for head in range(layer.heads):
         for n, label in enumerate(last):

@@ -29,9 +29,7 @@ class Joint(keras.layers.Layer):
         """``[..., encoder dim]``, ``[..., prediction dim]``."""
         self.from_encoder.build(encoded_shape)
         self.from_prediction.build(predicted_shape)
-        self.bias = self.add_weight(
-            shape=(self.vocabulary_size,), initializer="zeros", name="bias"
-        )
+        self.bias = self.add_weight(shape=(self.vocabulary_size,), initializer="zeros", name="bias")
 
     def call(self, encoded, predicted, table):
         """Every frame with every prediction.
@@ -49,7 +47,7 @@ class Joint(keras.layers.Layer):
         return self._logits(frames + labels, table)
 
     def step(self, encoded, predicted, table):
-        """One frame ``[batch, dim]`` with one prediction ``[batch, dim]`` -> ``[batch, vocabulary]``."""
+        """A frame and a prediction, both ``[batch, dim]`` -> ``[batch, vocabulary]``."""
         return self._logits(self.from_encoder(encoded) + self.from_prediction(predicted), table)
 
     def _logits(self, x, table):

@@ -74,7 +74,7 @@ class LstmDecoder(keras.layers.Layer):
         return {"output": ops.zeros((batch, self.units)), "cell": ops.zeros((batch, self.units))}
 
     def call(self, labels):
-        """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, the first for none."""
+        """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, first for none."""
         return self.project(self.over_labels(self._embed(ops.pad(labels, ((0, 0), (1, 0))))))
 
     def step(self, label, state):

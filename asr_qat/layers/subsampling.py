@@ -42,7 +42,7 @@ class StridedConvolution(StreamingLayer):
         return {"frame": ops.zeros((batch, 1, self.dim))}
 
     def step(self, x, state, training=False):
-        """``[batch, time, dim]`` -> ``[batch, time // 2, units]``; an odd last frame is left out."""
+        """``[batch, time, dim]`` -> ``[batch, time // 2, units]``; an odd last frame is dropped."""
         pairs = ops.shape(x)[1] // 2
         x = x[:, : 2 * pairs]
         joined = ops.reshape(x, (-1, pairs, 2 * self.dim))

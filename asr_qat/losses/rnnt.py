@@ -69,7 +69,9 @@ def rnnt_loss(
         ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
     )
     chosen = ops.one_hot(labels, vocabulary, dtype=logits.dtype)  # [batch, labels, vocabulary]
-    chosen = ops.pad(chosen, ((0, 0), (0, 1), (0, 0)))[:, None]  # [batch, 1, labels + 1, vocabulary]
+    chosen = ops.pad(chosen, ((0, 0), (0, 1), (0, 0)))[
+        :, None
+    ]  # [batch, 1, labels + 1, vocabulary]
     inside = _inside(frame_lengths, label_lengths, time, width)
     last = ops.logical_and(
         ops.arange(0, time, dtype="int32")[None, :, None] == frame_lengths[:, None, None] - 1,

@@ -1,0 +1,1 @@
+"""Configurations, encoder, prediction networks and the transducer."""

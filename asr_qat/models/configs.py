@@ -112,7 +112,7 @@ def digits() -> TransducerConfig:
 
 
 def tiny() -> TransducerConfig:
-    """4.9 M parameters: small vocabularies, real recordings."""
+    """6.5 M parameters: small vocabularies, real recordings."""
     return TransducerConfig(
         encoder=EncoderConfig(dim=256, blocks=4, left_context=64),
         prediction=EmbeddingDecoderConfig(dim=256),

@@ -36,6 +36,8 @@ class Transducer(keras.Model):
         PolicyError: for an unknown recipe, or a rule that matches no layer.
     """
 
+    built: bool  # Keras' own, set by `build`
+
     def __init__(
         self,
         config: TransducerConfig,

@@ -1,0 +1,1 @@
+"""Quantized arithmetic: specs and policies, integers, the native product, product objects."""

@@ -50,7 +50,7 @@ def weight_scale(kernel: Tensor, spec: WeightSpec) -> Tensor:
 
 
 def weight_codes(kernel: Tensor, scale: Tensor, spec: WeightSpec) -> Tensor:
-    """Weight codes ``clip(round_half_even(w * (1 / scale)), ±qmax)``, int8, of ``kernel``'s shape."""
+    """Codes ``clip(round_half_even(w * (1 / scale)), -qmax, qmax)``, int8, shaped as ``kernel``."""
     # Newer XLA (JAX 0.10) computes ``w / scale`` as this product, older XLA and TensorFlow do not;
     # written out, one weight in a million does not depend on the compiler.
     codes = ops.clip(ops.round(kernel * (1.0 / scale)), -spec.qmax, spec.qmax)
@@ -68,9 +68,7 @@ def asymmetric_rows(x: Tensor) -> Rows:
     flat = ops.equal(low, high)
     per_unit = ops.where(flat, 1.0, 255.0 / ops.where(flat, 1.0, high - low))
     low_end, high_end = low * per_unit, high * per_unit
-    zero = ops.where(
-        (low_end - 128.0) + (high_end + 127.0) > 0, -128.0 - low_end, 127.0 - high_end
-    )
+    zero = ops.where((low_end - 128.0) + (high_end + 127.0) > 0, -128.0 - low_end, 127.0 - high_end)
     zero = ops.round(ops.clip(zero, -128.0, 127.0))
     codes = ops.round(ops.clip(x * per_unit, -128.0 - zero, 127.0 - zero)) + zero
     return Rows(ops.cast(codes, "int8"), ops.cast(zero, "int32"), 1.0 / per_unit)
@@ -113,7 +111,7 @@ _EXACT_FLOAT_TERMS = 1024
 
 
 def _float_integer_matmul(a: Tensor, b: Tensor) -> Tensor:
-    """`integer_matmul` where TensorFlow has no int8 kernel: exact float32 products, split over k."""
+    """`integer_matmul` where there is no int8 kernel: exact float32 products, split over k."""
     total = None
     for start in range(0, a.shape[-1], _EXACT_FLOAT_TERMS):
         stop = start + _EXACT_FLOAT_TERMS

@@ -56,7 +56,7 @@ def weight_only_matmul(x: Tensor, kernel: Tensor, weight: WeightSpec) -> Tensor:
 
 
 def dequantized_kernel(kernel: Tensor, weight: WeightSpec) -> Tensor:
-    """The kernel moved onto its integer grid, ``codes * scale``, with a straight-through gradient."""
+    """The kernel moved onto its integer grid, ``codes * scale``; gradients straight through."""
     scale = integers.weight_scale(kernel, weight)
 
     @keras.ops.custom_gradient

@@ -134,11 +134,7 @@ FLOAT = Policy()
 # The patent quantizes the encoder and keeps the decoder float (US 2023/0298569 A1).
 POLICIES: dict[str, Policy] = {
     "float32": FLOAT,
-    **{
-        name: Policy((("(^|/)encoder/", name),))
-        for name in RECIPES
-        if name != "float32"
-    },
+    **{name: Policy((("(^|/)encoder/", name),)) for name in RECIPES if name != "float32"},
     # First and last layers see the most; they get twice the bits.
     "mixed_wi4_wi8": Policy(
         (

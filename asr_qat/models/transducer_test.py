@@ -1,0 +1,175 @@
+"""The model as users meet it: plain compile, fit, evaluate, save and load."""
+
+import dataclasses
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from asr_qat.models.configs import EmbeddingDecoderConfig, LstmDecoderConfig, nano, preset
+from asr_qat.models.prediction import make_prediction
+from asr_qat.models.transducer import Transducer
+from asr_qat.quantization.spec import PolicyError
+
+TOKENIZER = {"kind": "characters", "pieces": ["<blank>", "▁", "a", "b", "c"]}
+LSTM = LstmDecoderConfig(dim=16, units=24)
+
+
+def batch(seed=0, rows=2, samples=6400, labels=3):
+    rng = np.random.default_rng(seed)
+    lengths = rng.integers(labels, labels + 1, rows)
+    lengths[-1] = 1
+    ids = rng.integers(1, 5, (rows, labels))
+    ids[np.arange(labels)[None] >= lengths[:, None]] = 0
+    audio_length = np.full(rows, samples)
+    audio_length[-1] = samples * 3 // 4
+    return {
+        "audio": (0.1 * rng.normal(size=(rows, samples))).astype(np.float32),
+        "audio_length": audio_length.astype(np.int32),
+        "labels": ids.astype(np.int32),
+        "label_length": lengths.astype(np.int32),
+    }
+
+
+def still(prediction=None):
+    """The smallest preset without masks and dropout."""
+    config = nano()
+    return dataclasses.replace(
+        config,
+        spec_augment=dataclasses.replace(config.spec_augment, time_masks=0, frequency_masks=0),
+        encoder=dataclasses.replace(config.encoder, dropout=0.0),
+        prediction=prediction or config.prediction,
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "millions"), [("nano", 0.035), ("digits", 2.71), ("tiny", 6.32)], ids=str
+)
+@pytest.mark.parametrize("prediction", [EmbeddingDecoderConfig, LstmDecoderConfig])
+def test_every_preset_builds_with_either_prediction_network(name, millions, prediction):
+    config = preset(name)
+    if prediction is LstmDecoderConfig:
+        config = dataclasses.replace(config, prediction=LstmDecoderConfig(dim=64, units=32))
+    model = Transducer(config, TOKENIZER, "dynamic_wi4_afp32")
+    assert model.encoder.count_params() / 1e6 == pytest.approx(millions, rel=0.03)
+    recipes = {layer.path: layer.recipe_name for layer in model.dense_layers()}
+    assert (
+        len(recipes)
+        == len(model.dense_layers())
+        == 2 + 8 * config.encoder.blocks + (4 if prediction is LstmDecoderConfig else 3)
+    )
+    for path, recipe in recipes.items():
+        assert recipe == ("dynamic_wi4_afp32" if "/encoder/" in path else "float32"), path
+
+
+@pytest.mark.parametrize(
+    ("precision", "prediction"), [("float32", LSTM), ("dynamic_wi4_afp32", None)], ids=str
+)
+def test_the_loss_of_one_batch_falls(precision, prediction):
+    keras.utils.set_random_seed(0)
+    model = Transducer(still(prediction), TOKENIZER, precision)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    data = batch()
+    losses = model.fit(data, batch_size=2, epochs=60, verbose=0).history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < 0.2 * losses[0]
+    # The loss is that of the weights before the last step.
+    assert model.evaluate(data, batch_size=2, verbose=0) < 1.2 * losses[-1]
+
+
+def test_fit_with_masks_and_dropout_over_several_batches():
+    model = Transducer(nano(), TOKENIZER, "mixed_wi4_wi8")
+    model.compile(optimizer="adam", jit_compile=True)
+    batches = ((batch(seed),) for seed in range(3))
+    history = model.fit(batches, steps_per_epoch=3, shuffle=False, verbose=0).history
+    assert np.isfinite(history["loss"]).all()
+
+
+@pytest.mark.parametrize("prediction", [None, LSTM], ids=["embedding", "lstm"])
+def test_saved_and_loaded_it_is_the_same_model(prediction, tmp_path):
+    rules = [("encoder/", "dynamic_wi4_afp32"), ("joint/", "weight_only_wi8_afp32")]
+    model = Transducer(still(prediction), TOKENIZER, rules)
+    data = batch()
+    before = ops.convert_to_numpy(model(data))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(data)), before)
+    assert loaded.policy == model.policy and loaded.config == model.config
+    assert loaded.tokenizer_config == TOKENIZER
+    paths, again = ([(d.path, d.recipe_name) for d in m.dense_layers()] for m in (model, loaded))
+    assert paths == again
+
+
+def test_logits_and_loss_ignore_padding():
+    model = Transducer(still(), TOKENIZER)
+    data = batch()
+    logits = ops.convert_to_numpy(model(data))
+    assert logits.shape == (2, 10, 4, 5)
+    loss = float(model.compute_loss(x=data, y_pred=ops.convert_to_tensor(logits)))
+    longer = {**data, "audio": np.pad(data["audio"], ((0, 0), (0, 1280)))}
+    longer["labels"] = np.pad(data["labels"], ((0, 0), (0, 2)))
+    again = float(model.compute_loss(x=longer, y_pred=model(longer)))
+    assert again == pytest.approx(loss, rel=1e-4)
+
+
+def test_frames_of_an_utterance():
+    model = Transducer(still(), TOKENIZER)
+    samples = np.array([639, 640, 1279, 1280, 6400])
+    assert ops.convert_to_numpy(model.encoded_length(samples)).tolist() == [0, 1, 1, 2, 10]
+    for count in (640, 1279, 6400):
+        assert model.encode(np.zeros((1, count), np.float32)).shape[1] == count // 640
+
+
+def test_rules_that_match_nothing_and_unknown_recipes_are_errors():
+    with pytest.raises(PolicyError, match="'decoder/' -> dynamic_wi4_afp32 matches no layer"):
+        Transducer(nano(), TOKENIZER, [("decoder/", "dynamic_wi4_afp32")])
+    with pytest.raises(PolicyError, match="unknown recipe 'int4'"):
+        Transducer(nano(), TOKENIZER, "int4")
+    with pytest.raises(ValueError, match="no prediction network for a str"):
+        make_prediction("lstm", 5, None)
+
+
+def test_another_precision_keeps_the_weights():
+    model = Transducer(still(), TOKENIZER)
+    other = model.with_precision("dynamic_wi8_afp32")
+    for before, after in zip(model.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(before, after)
+    data = batch()
+    coarse, fine = (ops.convert_to_numpy(m(data)) for m in (other, model))
+    assert 0 < np.abs(coarse - fine).max() < 0.3 * np.abs(fine).max()
+    assert [d.path for d in model.dense_layers()] == [d.path for d in other.dense_layers()]
+
+
+ON_JAX = """
+import keras, numpy as np
+from asr_qat.models.configs import nano
+from asr_qat.models.transducer import Transducer
+assert keras.backend.backend() == "jax"
+rng = np.random.default_rng(0)
+data = {"audio": (0.1 * rng.normal(size=(2, 3200))).astype("float32"),
+        "audio_length": np.array([3200, 2560], "int32"),
+        "labels": np.array([[1, 2], [3, 0]], "int32"), "label_length": np.array([2, 1], "int32")}
+tokenizer = {"pieces": ["<blank>", "a", "b", "c"]}
+model = Transducer(nano(), tokenizer, "dynamic_wi4_afp32")
+before = model.get_weights()
+model.compile(optimizer="adam", jit_compile=True)
+loss = model.fit(data, batch_size=2, epochs=2, verbose=0).history["loss"]
+assert np.isfinite(loss).all(), loss
+assert any(np.any(a != b) for a, b in zip(before, model.get_weights()))
+"""
+
+
+def test_trains_on_jax():
+    pytest.importorskip("jax")
+    run = subprocess.run(
+        [sys.executable, "-c", ON_JAX],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]

@@ -1,0 +1,116 @@
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+
+from asr_qat.data.audio import write_wav
+from asr_qat.data.manifest import Utterance
+from asr_qat.data.tokenizer import CharacterTokenizer
+from asr_qat.models.configs import preset
+from asr_qat.training.fit import TrainingConfig, resume_epoch
+from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
+
+BATCHES = BatchConfig(batch_size=4, bucket_seconds=(1.0,), augment=None)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("corpus")
+    rng = np.random.default_rng(0)
+    utterances = []
+    for i in range(8):
+        path = folder / f"{i}.wav"
+        write_wav(path, 0.1 * rng.normal(size=12000).astype("float32"), 16000)
+        text = "ab" if i % 2 else "ba a"
+        utterances.append(
+            Utterance(audio_filepath=path, duration=0.75, text=text, speaker="s", id=str(i))
+        )
+    return utterances
+
+
+def make(corpus, precision="float32", init=None):
+    keras.utils.set_random_seed(0)
+    tokenizer = CharacterTokenizer.from_texts([u.text for u in corpus])
+    return make_model(preset("nano"), tokenizer, precision, init), tokenizer
+
+
+def train(corpus, folder, epochs, **kwargs):
+    model, tokenizer = make(corpus, **kwargs)
+    config = TrainingConfig(epochs=epochs, learning_rate=1e-3, warmup_steps=2)
+    record = train_model(
+        model, corpus, tokenizer, folder, training=config, batches=BATCHES, verbose=0
+    )
+    return model, record
+
+
+def test_trains_saves_and_records(corpus, tmp_path):
+    model, record = train(corpus, tmp_path, 3, precision="dynamic_wi4_afp32")
+    losses = record["history"]["loss"]
+    assert len(losses) == 3 and losses[-1] < losses[0]
+    assert record["steps"] == 6 and record["utterances"] == 8
+    assert json.loads((tmp_path / "run.json").read_text())["policy"] == model.policy.to_list()
+    again = load_model(tmp_path / "model.keras")
+    for ours, theirs in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert again.policy == model.policy
+    assert (tmp_path / "logs").is_dir()
+
+
+def test_an_interrupted_run_goes_on(corpus, tmp_path):
+    class Interrupted(Exception):
+        pass
+
+    class Interrupt(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise Interrupted
+
+    from asr_qat.training import fit as fit_module
+
+    original = fit_module.StopOnNotFinite
+    fit_module.StopOnNotFinite = Interrupt
+    try:
+        with pytest.raises(Interrupted):
+            train(corpus, tmp_path, 4)
+    finally:
+        fit_module.StopOnNotFinite = original
+    assert resume_epoch(tmp_path) == 2
+    assert not (tmp_path / "model.keras").exists()
+    _, record = train(corpus, tmp_path, 4)
+    assert len(record["history"]["loss"]) == 2
+    assert (tmp_path / "model.keras").exists()
+
+
+def test_fine_tuning_starts_from_the_float_weights(corpus, tmp_path):
+    model, _ = train(corpus, tmp_path, 1)
+    tuned, _ = make(corpus, "dynamic_wi4_afp32", str(tmp_path / "model.keras"))
+    for ours, theirs in zip(model.get_weights(), tuned.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    others = [dataclasses.replace(u, text="xyz") for u in corpus]
+    with pytest.raises(ValueError, match="its vocabulary has 4 labels that are not the 4"):
+        make(others, "dynamic_wi4_afp32", str(tmp_path / "model.keras"))
+
+
+def test_a_loss_that_is_no_number_stops_the_run(corpus, tmp_path):
+    model, tokenizer = make(corpus)
+    model.joint.bias.assign(np.full(model.joint.bias.shape, np.nan))
+    with pytest.raises(ValueError, match="the loss is nan, expected a number"):
+        train_model(
+            model,
+            corpus,
+            tokenizer,
+            tmp_path,
+            training=TrainingConfig(epochs=1),
+            batches=BATCHES,
+            verbose=0,
+        )
+
+
+def test_files_that_are_no_model(tmp_path):
+    with pytest.raises(ValueError, match="no such file"):
+        load_model(tmp_path / "absent.keras")
+    (tmp_path / "bad.keras").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=r"bad\.keras: not a Keras model"):
+        load_model(tmp_path / "bad.keras")
