@@ -57,9 +57,7 @@ def prepare(data: Path, out: Path, args) -> dict[str, list[Utterance]]:
 
 def copies(utterances: list[Utterance], count: int) -> list[Utterance]:
     """Each utterance several times in an epoch, each time augmented differently."""
-    return [
-        dataclasses.replace(u, id=f"{u.id}-{i}") for i in range(count) for u in utterances
-    ]
+    return [dataclasses.replace(u, id=f"{u.id}-{i}") for i in range(count) for u in utterances]
 
 
 def train(out: Path, sets, name: str, precision: str, init: str | None, epochs: int, rate: float):

@@ -33,9 +33,7 @@ def convert(signatures: Sequence[Signature], variables: Sequence[Any]) -> bytes:
         functions[signature.name] = traced.get_concrete_function(**signature.inputs)
     with tempfile.TemporaryDirectory() as folder, _quiet():
         tf.saved_model.save(module, folder, signatures=functions)
-        converter = tf.lite.TFLiteConverter.from_saved_model(
-            folder, signature_keys=list(functions)
-        )
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder, signature_keys=list(functions))
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
         content = converter.convert()
     assert_builtin_only(content)

@@ -13,6 +13,7 @@ from asr_qat.quantization.quantizers import IntegerProduct
 from .flatbuffer import buffer_bytes, read_model
 from .int_weights import _TYPES, IntegerWeight, storage_bits, unpack_codes
 from .one_layer import Target, accumulators, epilogue, layer_file, row_codes, run_file
+from .twin import weight_spec
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,8 +76,8 @@ def check_layer(layer: Dense, x: np.ndarray, stored: StoredWeights) -> LayerPari
         x: float32 ``[rows, in]``, inputs that the layer really gets.
         stored: the weights in the file.
     """
-    assert_integer(layer)
-    spec = layer.spec.weight
+    require_integer(layer)
+    spec = weight_spec(layer)
     target = Target.here(layer.spec.activation)
     kernel = ops.convert_to_tensor(layer.kernel)
     scale, codes, rows, acc, shifted, y = (
@@ -115,9 +116,7 @@ def check_layer(layer: Dense, x: np.ndarray, stored: StoredWeights) -> LayerPari
     )
 
 
-def outputs_that_differ(
-    y: np.ndarray, exact: np.ndarray, unit: np.ndarray, target: Target
-) -> int:
+def outputs_that_differ(y: np.ndarray, exact: np.ndarray, unit: np.ndarray, target: Target) -> int:
     """Outputs that are not the exact epilogue's.
 
     The built-in 4-bit kernel adds and takes away an offset in float32, so its outputs stray by
@@ -128,8 +127,8 @@ def outputs_that_differ(
     return int(np.sum(np.abs(y.astype(np.float64) - exact) > 0.25 * unit))
 
 
-def assert_integer(layer: Dense) -> None:
-    """Raises `ValueError` for a layer whose activations stay float: no kernel multiplies integers."""
+def require_integer(layer: Dense) -> None:
+    """Raises `ValueError` for a layer whose activations stay float: nothing multiplies integers."""
     if not isinstance(layer.product, IntegerProduct):
         raise ValueError(
             f"{layer.path}: recipe {layer.recipe_name} has float activations; only a recipe with "
@@ -139,7 +138,7 @@ def assert_integer(layer: Dense) -> None:
 
 def _step(layer):
     """Everything that the layer's training step computes on the way, to be compiled like it."""
-    spec, product = layer.spec.weight, layer.product
+    spec, product = weight_spec(layer), layer.product
 
     def step(x, kernel):
         scale = integers.weight_scale(kernel, spec)

@@ -112,7 +112,7 @@ def accumulators(
 
 
 def row_codes(bits: int, x: np.ndarray, row_scale: np.ndarray, target: Target) -> np.ndarray:
-    """The codes less zero point of rows, as the kernel quantizes them: an identity's accumulators."""
+    """The rows' codes less zero point, as the kernel quantizes them: an identity's accumulators."""
     identity = np.eye(x.shape[1], dtype=np.int8)
     return accumulators(identity, bits, x, row_scale, target)
 

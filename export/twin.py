@@ -11,6 +11,7 @@ from keras import ops
 from asr_qat.layers.dense import Dense
 from asr_qat.models.transducer import Transducer
 from asr_qat.quantization import integers
+from asr_qat.quantization.spec import WeightSpec
 
 from .int_weights import IntegerWeight
 
@@ -21,9 +22,16 @@ def quantized_layers(model: Transducer) -> list[Dense]:
     return sorted(layers, key=lambda layer: layer.path)
 
 
+def weight_spec(layer: Dense) -> WeightSpec:
+    """How a quantized layer's weights are; `ValueError` for a float layer."""
+    if layer.spec.weight is None:
+        raise ValueError(f"{layer.path}: has float weights, expected a quantized layer")
+    return layer.spec.weight
+
+
 def integer_weight(layer: Dense) -> IntegerWeight:
     """A layer's codes and scales, computed by the function that its training step runs."""
-    spec = layer.spec.weight
+    spec = weight_spec(layer)
 
     def quantize(kernel):
         scale = integers.weight_scale(kernel, spec)

@@ -211,7 +211,9 @@ def _write(path: Path, content: str) -> None:
 def _print(report, out):
     from .table import print_table
 
-    rows = [("file", "WER %", "95 % interval", "S", "D", "I", "MB", "encoder MB", "RTF", "MB RAM")]
+    rows: list[tuple[str, ...]] = [
+        ("file", "WER %", "95 % interval", "S", "D", "I", "MB", "encoder MB", "RTF", "MB RAM")
+    ]
     for name in ("float", "int4", "ptq_int4"):
         r = report[name]
         rows.append(

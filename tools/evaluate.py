@@ -42,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
         print(json.dumps({"manifest": args.manifest, "files": results}))
         return 0
     print(f"{args.manifest}: {len(utterances)} utterances")
-    rows = [("file", "WER %", "95 % interval", "S", "D", "I", "words", "minus first")]
+    rows: list[tuple[str, ...]] = [
+        ("file", "WER %", "95 % interval", "S", "D", "I", "words", "minus first")
+    ]
     for result in results:
         difference = result["minus_first"]
         rows.append(

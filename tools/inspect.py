@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import json
 import sys
+
 from .table import print_table
 
 HELP = "show tensors, bits, bytes and delegation of a .tflite file"

@@ -63,7 +63,9 @@ def with_fields(config: Any, settings: list[str]) -> Any:
 def _replace(config, names, value, setting):
     known = {f.name for f in dataclasses.fields(config)}
     if names[0] not in known:
-        raise ValueError(f"--set {setting!r}: no field {names[0]!r}; expected one of {sorted(known)}")
+        raise ValueError(
+            f"--set {setting!r}: no field {names[0]!r}; expected one of {sorted(known)}"
+        )
     old = getattr(config, names[0])
     if len(names) > 1 and dataclasses.is_dataclass(old):
         new = _replace(old, names[1:], value, setting)

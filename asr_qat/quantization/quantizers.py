@@ -47,7 +47,7 @@ ROW_QUANTIZERS: dict[str, Callable[[Tensor], Rows]] = {
     "four_bit_rows": partial(integers.symmetric_rows, qmax=7),
 }
 
-Product = FloatProduct | WeightOnlyProduct | IntegerProduct
+Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_product(spec: QuantSpec) -> Product:

@@ -58,7 +58,7 @@ def test_trains_saves_and_records(corpus, tmp_path):
     assert (tmp_path / "logs").is_dir()
 
 
-def test_an_interrupted_run_goes_on(corpus, tmp_path):
+def test_an_interrupted_run_goes_on(corpus, tmp_path, monkeypatch):
     class Interrupted(Exception):
         pass
 
@@ -67,15 +67,10 @@ def test_an_interrupted_run_goes_on(corpus, tmp_path):
             if epoch == 2:
                 raise Interrupted
 
-    from asr_qat.training import fit as fit_module
-
-    original = fit_module.StopOnNotFinite
-    fit_module.StopOnNotFinite = Interrupt
-    try:
-        with pytest.raises(Interrupted):
-            train(corpus, tmp_path, 4)
-    finally:
-        fit_module.StopOnNotFinite = original
+    monkeypatch.setattr("asr_qat.training.fit.StopOnNotFinite", Interrupt)
+    with pytest.raises(Interrupted):
+        train(corpus, tmp_path, 4)
+    monkeypatch.undo()
     assert resume_epoch(tmp_path) == 2
     assert not (tmp_path / "model.keras").exists()
     _, record = train(corpus, tmp_path, 4)
