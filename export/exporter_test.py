@@ -99,9 +99,8 @@ def test_the_encoder_is_an_eighth_of_float(int4, tmp_path):
     report = export_model(model.with_precision(None), float_path)
     assert report.exact and not report.layers
     small, large = (inspect_file(p).encoder_weight_bytes for p in (path, float_path))
-    assert (
-        small and large and small / large < 0.2
-    )  # the nano model's scales and norms weigh more than a real model's
+    # The nano model's scales and norms weigh more than a real model's.
+    assert small and large and small / large < 0.2
 
 
 @pytest.mark.parametrize("chunk_ms", [40, 160, 640])

@@ -48,18 +48,6 @@ def load_verb(name: str) -> ModuleType:
     return importlib.import_module(f"asr_qat.tools.{name}")
 
 
-def _present_verbs() -> list[tuple[str, ModuleType]]:
-    """All verbs whose modules are installed."""
-    found = []
-    for name in VERBS:
-        try:
-            found.append((name, load_verb(name)))
-        except ModuleNotFoundError as error:
-            if error.name != f"asr_qat.tools.{name}":
-                raise
-    return found
-
-
 def _complete(parser: argparse.ArgumentParser, name: str, module: ModuleType) -> None:
     """Gives a verb's parser the verb's own and the common arguments."""
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
@@ -84,7 +72,7 @@ def build_parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     if len(argv) > 1 and argv[1] in VERBS:
         chosen = [(argv[1], load_verb(argv[1]))]
     else:
-        chosen = _present_verbs()
+        chosen = [(name, load_verb(name)) for name in VERBS]
     for name, module in chosen:
         _complete(verbs.add_parser(name, help=module.HELP), name, module)
     return parser

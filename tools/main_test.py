@@ -1,5 +1,6 @@
 """Tests of the console command itself: help, dispatch and errors as one line."""
 
+import importlib
 import subprocess
 import sys
 import time
@@ -76,7 +77,7 @@ def test_message_of():
     assert message_of(ValueError()) == "ValueError"
 
 
-@pytest.mark.parametrize("verb", PRESENT)
+@pytest.mark.parametrize("verb", VERBS)
 def test_verb_modules_have_the_three_names(verb):
     module = importlib.import_module(f"asr_qat.tools.{verb}")
     assert isinstance(module, ModuleType) and module.HELP and "\n" not in module.HELP
