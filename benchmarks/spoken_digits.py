@@ -35,6 +35,11 @@ AUGMENT = WaveAugment(speed_probability=0.8, speed_range=(0.8, 1.3))  # children
 BATCHES = BatchConfig(batch_size=32, bucket_seconds=(2.0, 3.5, 5.5), augment=AUGMENT)
 
 
+CONFIG = dataclasses.replace(
+    preset("digits"), encoder=dataclasses.replace(preset("digits").encoder, blocks=3)
+)
+
+
 def prepare(data: Path, out: Path, args) -> dict[str, list[Utterance]]:
     """The training, development and test sets."""
     if not (out / "fsdd_test" / "manifest.jsonl").exists():
@@ -70,7 +75,7 @@ def train(out: Path, sets, name: str, precision: str, init: str | None, epochs: 
         sets["fsdd_train"] + sets["synthetic_train"] + copies(sets["speechocean_train"], 15)
     )
     tokenizer = CharacterTokenizer.from_texts(DIGIT_WORDS + ("zero one",))
-    model = make_model(preset("digits"), tokenizer, precision, init)
+    model = make_model(CONFIG, tokenizer, precision, init)
     train_model(
         model,
         utterances,

@@ -39,7 +39,7 @@ __all__ = [
     "unpack_codes",
 ]
 
-_TYPES = {2: schema.TensorType.INT2, 4: schema.TensorType.INT4, 8: schema.TensorType.INT8}
+TENSOR_TYPES = {2: schema.TensorType.INT2, 4: schema.TensorType.INT4, 8: schema.TensorType.INT8}
 _STORAGE_BITS = {2: 2, 4: 4, 6: 8, 8: 8}  # TFLite has no 6-bit type
 
 
@@ -190,7 +190,7 @@ def _quantize_tensor(tensor: schema.TensorT, weight: IntegerWeight, buffer: int)
     quantization.zeroPoint = np.zeros(weight.scale.size, np.int64)
     quantization.quantizedDimension = 0
     tensor.quantization = quantization
-    tensor.type = _TYPES[storage_bits(weight.bits)]
+    tensor.type = TENSOR_TYPES[storage_bits(weight.bits)]
     tensor.buffer = buffer
 
 

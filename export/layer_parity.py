@@ -11,7 +11,7 @@ from asr_qat.quantization import integers
 from asr_qat.quantization.quantizers import IntegerProduct
 
 from .flatbuffer import buffer_bytes, read_model
-from .int_weights import _TYPES, IntegerWeight, storage_bits, unpack_codes
+from .int_weights import TENSOR_TYPES, IntegerWeight, storage_bits, unpack_codes
 from .one_layer import Target, accumulators, epilogue, layer_file, row_codes, run_file
 from .twin import weight_spec
 
@@ -46,7 +46,7 @@ class StoredWeights:
         model = read_model(content)
         self.tensors: list[tuple[tuple[int, ...], int, np.ndarray, np.ndarray]] = []
         seen: set[int] = set()
-        bits_of = {kind: bits for bits, kind in _TYPES.items()}
+        bits_of = {kind: bits for bits, kind in TENSOR_TYPES.items()}
         for graph in model.subgraphs:
             for t in graph.tensors:
                 if t.type not in bits_of or t.buffer in seen or t.quantization is None:
@@ -78,7 +78,7 @@ def check_layer(layer: Dense, x: np.ndarray, stored: StoredWeights) -> LayerPari
     """
     require_integer(layer)
     spec = weight_spec(layer)
-    target = Target.here(layer.spec.activation)
+    target = Target.here(layer.spec.activation, spec.bits)
     kernel = ops.convert_to_tensor(layer.kernel)
     scale, codes, rows, acc, shifted, y = (
         ops.convert_to_numpy(v) for v in compiled(_step(layer))(ops.convert_to_tensor(x), kernel)

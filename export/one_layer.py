@@ -8,9 +8,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
 from .flatbuffer import write_model
-from .int_weights import pack_codes, storage_bits
-
-_TYPES = {2: schema.TensorType.INT2, 4: schema.TensorType.INT4, 8: schema.TensorType.INT8}
+from .int_weights import TENSOR_TYPES, pack_codes, storage_bits
 
 
 class Target(enum.Enum):
@@ -21,12 +19,12 @@ class Target(enum.Enum):
     BUILTIN = "builtin"
 
     @classmethod
-    def here(cls, activation: str) -> "Target":
-        """The target on this machine of a spec's activation mode."""
+    def here(cls, activation: str, bits: int = 4) -> "Target":
+        """The target on this machine of an activation mode; 2-bit kernels are alike everywhere."""
         if activation == "symmetric_rows":
             return cls.BUILTIN
         arm = platform.machine().lower() in ("aarch64", "arm64")
-        return cls.XNNPACK_ARM64 if arm else cls.XNNPACK_X86
+        return cls.XNNPACK_ARM64 if arm and bits > 2 else cls.XNNPACK_X86
 
     def interpreter(self, content: bytes) -> Interpreter:
         """An interpreter of a file on this target's kernels."""
@@ -61,7 +59,7 @@ def layer_file(codes: np.ndarray, scale: np.ndarray, bias: np.ndarray, bits: int
     graph = schema.SubGraphT()
     graph.tensors = [
         tensor(b"x", [rows, width], float32, 0),
-        tensor(b"w", [channels, width], _TYPES[storage_bits(bits)], 1, weight),
+        tensor(b"w", [channels, width], TENSOR_TYPES[storage_bits(bits)], 1, weight),
         tensor(b"b", [channels], float32, 2),
         tensor(b"y", [rows, channels], float32, 0),
     ]
