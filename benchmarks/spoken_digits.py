@@ -32,12 +32,7 @@ from asr_qat.training.run import BatchConfig, load_model, make_model, train_mode
 
 SEED = 0
 AUGMENT = WaveAugment(speed_probability=0.8, speed_range=(0.8, 1.3))  # children speak high
-BATCHES = BatchConfig(batch_size=32, bucket_seconds=(2.0, 3.5, 5.5), augment=AUGMENT)
-
-
-CONFIG = dataclasses.replace(
-    preset("digits"), encoder=dataclasses.replace(preset("digits").encoder, blocks=3)
-)
+BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.8, 3.0, 5.5), augment=AUGMENT)
 
 
 def prepare(data: Path, out: Path, args) -> dict[str, list[Utterance]]:
@@ -72,10 +67,10 @@ def train(out: Path, sets, name: str, precision: str, init: str | None, epochs: 
         return
     keras.utils.set_random_seed(SEED)
     utterances = (
-        sets["fsdd_train"] + sets["synthetic_train"] + copies(sets["speechocean_train"], 15)
+        sets["fsdd_train"] + sets["synthetic_train"] + copies(sets["speechocean_train"], 20)
     )
     tokenizer = CharacterTokenizer.from_texts(DIGIT_WORDS + ("zero one",))
-    model = make_model(CONFIG, tokenizer, precision, init)
+    model = make_model(preset("digits"), tokenizer, precision, init)
     train_model(
         model,
         utterances,
@@ -100,10 +95,10 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", default=os.environ.get("ASR_QAT_SHARED_DATA", "../shared/data"))
     parser.add_argument("--out", default="build/spoken_digits")
-    parser.add_argument("--fsdd", type=int, default=3000, help="training strings made of FSDD")
-    parser.add_argument("--synthetic", type=int, default=5000, help="synthetic training strings")
-    parser.add_argument("--epochs", type=int, default=14, help="float epochs")
-    parser.add_argument("--qat-epochs", type=int, default=5, help="epochs of each quantized run")
+    parser.add_argument("--fsdd", type=int, default=2500, help="training strings made of FSDD")
+    parser.add_argument("--synthetic", type=int, default=4000, help="synthetic training strings")
+    parser.add_argument("--epochs", type=int, default=9, help="float epochs")
+    parser.add_argument("--qat-epochs", type=int, default=2, help="epochs of each quantized run")
     args = parser.parse_args()
     data, out = Path(args.data), Path(args.out)
     sets = prepare(data, out, args)

@@ -172,7 +172,7 @@ def _plan(
 def _run(tasks: list[_Task], processes: int, progress: bool) -> list[Utterance]:
     from tqdm import tqdm
 
-    bar = tqdm(total=len(tasks), unit="utt", desc="eSpeak NG", disable=not progress)
+    bar = tqdm(total=len(tasks), unit="utt", desc="eSpeak NG", disable=None if progress else True)
     utterances = []
     with bar:
         if processes == 1:
