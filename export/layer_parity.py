@@ -103,7 +103,8 @@ def check_layer(layer: Dense, x: np.ndarray, stored: StoredWeights) -> LayerPari
     file_rows = row_codes(spec.bits, x, rows, target)
     file_y = run_file(layer_file(file_codes, file_scale, bias, spec.bits, len(x)), x, target)
     exact = epilogue(acc, rows, scale, bias, target)
-    ulp = np.spacing(np.maximum(np.abs(file_y), np.abs(bias)))
+    largest = np.maximum(np.abs(file_y), np.abs(bias))
+    ulp = np.spacing(np.maximum(largest, np.finfo(np.float32).tiny))
     return LayerParity(
         **common,
         rows=len(x),

@@ -71,8 +71,8 @@ def fit(
     valid_steps: int | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
-) -> dict[str, list[float]]:
-    """Trains, and writes ``model.keras`` and ``history.json`` into the folder at the end.
+) -> None:
+    """Trains, and writes ``history.csv`` as it goes and ``model.keras`` at the end.
 
     Every epoch is checkpointed in ``backup/``; a run that was interrupted goes on from there
     (``train`` must then start at that epoch: see `resume_epoch`). TensorBoard logs are in
@@ -88,15 +88,12 @@ def fit(
         valid_steps: how many of them.
         callbacks: further Keras callbacks.
         verbose: as in Keras.
-
-    Returns:
-        The history of this call: values by name, one an epoch.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     steps = steps_per_epoch * config.epochs
     model.compile(optimizer=make_optimizer(config, steps), jit_compile=True)
-    history = model.fit(
+    model.fit(
         train,
         epochs=config.epochs,
         steps_per_epoch=steps_per_epoch,
@@ -111,9 +108,8 @@ def fit(
             *callbacks,
         ],
         verbose=verbose,
-    ).history
+    )
     save(model, folder / "model.keras")
-    return history
 
 
 def save(model: keras.Model, path: Path) -> None:

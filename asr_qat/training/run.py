@@ -1,5 +1,6 @@
 """A training run from manifests: data, model, fit, and a record of what was done."""
 
+import csv
 import dataclasses
 import json
 import os
@@ -77,10 +78,15 @@ def train_model(
 
     A run that was interrupted goes on from its last epoch when it is called again.
 
+    Raises:
+        ValueError: if the folder holds a finished run.
+
     Returns:
         The record that ``run.json`` holds: data, sizes, seeds, losses, versions, commit.
     """
     folder = Path(folder)
+    if (folder / "model.keras").exists():
+        raise ValueError(f"{folder}: holds a finished run; expected a new or an interrupted one")
     common: dict[str, Any] = {
         "batch_size": batches.batch_size,
         "bucket_seconds": batches.bucket_seconds,
@@ -103,7 +109,7 @@ def train_model(
 
     data = dataset(resume_epoch(folder))
     held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
-    history = fit(
+    fit(
         model,
         data,
         training,
@@ -120,7 +126,7 @@ def train_model(
         "batches": dataclasses.asdict(batches),
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
-        "history": {name: [float(v) for v in values] for name, values in history.items()},
+        "history": read_history(folder / "history.csv"),
         "backend": keras.backend.backend(),
         "keras": keras.__version__,
         "machine": platform.processor() or platform.machine(),
@@ -129,6 +135,14 @@ def train_model(
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, folder / "run.json")
     return record
+
+
+def read_history(path: Path) -> dict[str, list[float]]:
+    """Values by name, one an epoch, of all parts of a run."""
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [name for name, value in rows[0].items() if name != "epoch" and value != "NA"]
+    return {name: [float(row[name]) for row in rows] for name in names}
 
 
 def commit() -> str | None:

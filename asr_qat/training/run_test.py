@@ -74,8 +74,10 @@ def test_an_interrupted_run_goes_on(corpus, tmp_path, monkeypatch):
     assert resume_epoch(tmp_path) == 2
     assert not (tmp_path / "model.keras").exists()
     _, record = train(corpus, tmp_path, 4)
-    assert len(record["history"]["loss"]) == 2
+    assert len(record["history"]["loss"]) == 4
     assert (tmp_path / "model.keras").exists()
+    with pytest.raises(ValueError, match="holds a finished run"):
+        train(corpus, tmp_path, 4)
 
 
 def test_fine_tuning_starts_from_the_float_weights(corpus, tmp_path):
