@@ -31,7 +31,7 @@ DESCRIPTION = "Trains 4-bit streaming speech recognisers and runs them as INT4 T
 EPILOG = """\
 example:
   asr-qat demo --out demo                       # audio, training, export and check in one go
-  asr-qat transcribe demo/model.tflite talk.wav
+  asr-qat transcribe demo/int4.tflite talk.wav
 `asr-qat <verb> --help` shows the arguments of a verb and an example."""
 
 

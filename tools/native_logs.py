@@ -1,19 +1,23 @@
-"""Keeps the interpreter's start-up notes off a command's stderr."""
+"""Keeps the start-up notes of LiteRT and TensorFlow off a command's stderr."""
 
 import contextlib
 import os
+import re
 import sys
 import tempfile
 from collections.abc import Iterator
 from typing import TextIO
 
+# LiteRT announces each delegate; TensorFlow says at its import that there is no GPU.
+_NOTE = re.compile(rb"INFO:|WARNING: All log messages before absl|[IW]0000 |E0000 .*cuInit")
+
 
 @contextlib.contextmanager
 def without_native_notes() -> Iterator[TextIO]:
-    """Drops lines that native code writes to stderr and that start with "INFO:".
+    """Drops notes that native code writes to stderr and has no switch for.
 
-    LiteRT announces each delegate there and has no switch for it. Other lines are passed on when
-    the block ends. For command-line tools: it redirects the process's file descriptor 2.
+    Other lines are passed on when the block ends. For command-line tools: it redirects the
+    process's file descriptor 2.
 
     Yields:
       The real stderr, for what should appear at once, such as a progress bar.
@@ -32,5 +36,5 @@ def without_native_notes() -> Iterator[TextIO]:
             os.dup2(real.fileno(), 2)
             noted.seek(0)
             for line in noted:
-                if not line.startswith(b"INFO:"):
+                if not _NOTE.match(line):
                     os.write(2, line)

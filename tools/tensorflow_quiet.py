@@ -3,6 +3,8 @@
 import logging
 import os
 
+from .native_logs import without_native_notes
+
 
 class _NoRetracingNotes(logging.Filter):
     """Drops the advice about functions traced anew: each layer is checked by one of its own."""
@@ -13,7 +15,7 @@ class _NoRetracingNotes(logging.Filter):
 
 
 def quiet_tensorflow() -> None:
-    """To be called before TensorFlow or Keras is imported."""
+    """Imports TensorFlow, where it is Keras' backend; to be called before anything else does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -21,3 +23,8 @@ def quiet_tensorflow() -> None:
 
     absl_logging.set_verbosity(absl_logging.WARNING)
     logging.getLogger("tensorflow").addFilter(_NoRetracingNotes())
+    if os.environ.get("KERAS_BACKEND", "tensorflow") == "tensorflow":
+        with without_native_notes():
+            import tensorflow as tf
+
+            tf.config.list_physical_devices()

@@ -31,7 +31,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--valid", action="append", default=[], help="manifest for the validation loss")
     add("--out", required=True, help="folder for model.keras, run.json, logs and checkpoints")
     add("--preset", default="digits", help="size of the model: nano, digits, tiny (digits)")
-    add("--set", action="append", default=[], metavar="FIELD=VALUE", dest="fields")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        dest="fields",
+        help="of the preset, such as encoder.blocks=6",
+    )
     add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
     add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
     add("--init", help="start from the weights and the vocabulary of this model.keras")
