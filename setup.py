@@ -27,7 +27,6 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=2.3",
-        "array_record>=0.5",
         "flatbuffers>=23.5.26",
         "grain>=0.2.11",  # later ones need protobuf 5, which TensorFlow 2.16 cannot use
         "jiwer>=4.0",
@@ -47,7 +46,6 @@ setup(
             "hypothesis>=6",
             "jax>=0.10",
             "mypy>=1.13",
-            "psutil>=6",
             "pytest>=8",
             "pytest-xdist>=3",
             "ruff>=0.8",
