@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--train", type=int, default=6000, help="training utterances (6000)")
     parser.add_argument("--test", type=int, default=300, help="test utterances (300)")
     parser.add_argument("--preset", default="digits", help="size of the model (digits)")
-    parser.add_argument("--float-epochs", type=int, default=5, help="epochs in float (5)")
+    parser.add_argument("--float-epochs", type=int, default=7, help="epochs in float (7)")
     parser.add_argument("--epochs", type=int, default=2, help="epochs with 4-bit integers (2)")
     parser.add_argument("--seed", type=int, default=0, help="of everything (0)")
 

@@ -17,7 +17,6 @@ class _NoRetracingNotes(logging.Filter):
 def quiet_tensorflow() -> None:
     """Imports TensorFlow, where it is Keras' backend; to be called before anything else does."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
     from absl import logging as absl_logging
 
