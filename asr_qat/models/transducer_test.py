@@ -47,7 +47,7 @@ def still(prediction=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "millions"), [("nano", 0.035), ("digits", 2.71), ("tiny", 6.32)], ids=str
+    ("name", "millions"), [("nano", 0.035), ("digits", 1.86), ("tiny", 6.32)], ids=str
 )
 @pytest.mark.parametrize("prediction", [EmbeddingDecoderConfig, LstmDecoderConfig])
 def test_every_preset_builds_with_either_prediction_network(name, millions, prediction):
