@@ -104,7 +104,8 @@ def test_train_and_export_on_their_own(demo, tmp_path):
     done = command(
         "verify", tmp_path / "m.tflite", "--model", out / "int4" / "model.keras"
     )  # another model
-    assert done.returncode == 1 and "error: " in done.stderr or "FAIL" in done.stdout
+    assert done.returncode == 1
+    assert "error: " in done.stderr or "FAIL" in done.stdout
 
 
 @pytest.fixture(scope="module")
