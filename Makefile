@@ -1,14 +1,19 @@
-# make demo | test | lint | bazel | build-files | lock | clean   (see CONTRIBUTING.md)
+# make demo | test | compat | lint | bazel | build-files | lock | lock-compat | clean
+# (see CONTRIBUTING.md)
 
 PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '' 2>/dev/null && echo $$p && break; done)
 WORKERS ?= 2
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip -qq --disable-pip-version-check
+COMPAT := .venv-compat/bin
+PACKAGES := asr_qat export tools testdata
+EXTRAS := demo,dev
+COMPAT_EXTRAS := compat,demo
 
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: demo test lint bazel build-files build-files-check lock clean require-python
+.PHONY: demo test compat lint bazel build-files build-files-check lock lock-compat clean
+.PHONY: require-python require-python-3.11
 .DELETE_ON_ERROR:
 
 demo: .venv/.installed
@@ -16,7 +21,15 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@echo "Running the tests with $(WORKERS) processes"
-	@$(BIN)/pytest -n $(WORKERS) $(or $(TESTS),asr_qat export tools testdata)
+	@$(BIN)/pytest -n $(WORKERS) $(or $(TESTS),$(PACKAGES))
+
+# The same tests on TensorFlow 2.16, NumPy 1, tensorflow-io and tflite-runtime, and those that need
+# them. Without oneDNN: with it, TensorFlow 2.16.2 hangs or crashes in depthwise convolutions of
+# 13 taps and more that XLA does not compile.
+compat: .venv-compat/.installed .venv/.installed
+	@echo "Running the tests on TensorFlow 2.16 with $(WORKERS) processes"
+	@TF_ENABLE_ONEDNN_OPTS=0 ASR_QAT_OTHER_PYTHON=$(CURDIR)/$(BIN)/python \
+	    $(COMPAT)/pytest -n $(WORKERS) $(or $(TESTS),$(PACKAGES))
 
 # mypy wants folders as they install, with export/ and tools/ inside asr_qat/: links in build/types.
 lint: .venv/.installed
@@ -43,15 +56,25 @@ build-files-check: .venv/.installed
 build-files: .venv/.installed
 	@$(BIN)/python .ci/make_build_files.py
 
+# $(call install,environment,lock file,extras,target that renews the lock file)
+define install
+	@test -x $(1)/bin/python || { echo "Creating $(1) with $(PYTHON)"; $(PYTHON) -m venv $(1); }
+	@echo "Installing $(2) into $(1) (3 GB; a few minutes)"
+	@$(1)/bin/python -m pip -qq --disable-pip-version-check install -r $(2)
+	@echo "Installing asr_qat into $(1) (editable)"
+	@$(1)/bin/python -m pip -qq --disable-pip-version-check install --no-index --no-build-isolation \
+	    -e '.[$(3)]' || { \
+	    echo "setup.py asks for packages that $(2) lacks: run make $(4)" >&2; exit 1; }
+	@touch $@
+endef
+
 .venv/.installed: requirements.lock setup.py
 	@$(MAKE) --no-print-directory require-python
-	@test -x $(BIN)/python || { echo "Creating .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
-	@echo "Installing requirements.lock into .venv (3 GB; a few minutes)"
-	@$(PIP) install -r requirements.lock
-	@echo "Installing asr_qat into .venv (editable)"
-	@$(PIP) install --no-index --no-build-isolation -e '.[demo,dev]' || { \
-	    echo "setup.py asks for packages that requirements.lock lacks: run make lock" >&2; exit 1; }
-	@touch $@
+	$(call install,.venv,requirements.lock,$(EXTRAS),lock)
+
+.venv-compat/.installed: requirements-compat.lock setup.py
+	@$(MAKE) --no-print-directory require-python-3.11
+	$(call install,.venv-compat,requirements-compat.lock,$(COMPAT_EXTRAS),lock-compat)
 
 require-python:
 	@test -n "$(PYTHON)" || { echo "asr_qat needs Python 3.11 or newer: found no Python." >&2; exit 1; }
@@ -59,15 +82,29 @@ require-python:
 	    echo "asr_qat needs Python 3.11 or newer; $(PYTHON) is not" \
 	         "($$($(PYTHON) --version 2>&1)). Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
 
-# Keeps the present pins where they still fit; `make lock UPGRADE=1` takes the newest of everything.
-lock: require-python
-	@echo "Resolving '.[demo,dev]' (wheels are downloaded, nothing is installed)"
+# tflite-runtime has no wheels for later ones.
+require-python-3.11: require-python
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' || { \
+	    echo "the compatibility environment needs Python 3.11; $(PYTHON) is" \
+	         "$$($(PYTHON) --version). Try: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+
+# $(call lock,lock file,extras,this target,target that tests it)
+define lock
+	@echo "Resolving '.[$(2)]' (wheels are downloaded, nothing is installed)"
 	@rm -rf build/lock && mkdir -p build && $(PYTHON) -m venv build/lock
-	@touch requirements.lock
+	@touch $(1)
 	@build/lock/bin/python -m pip -qq install --dry-run --ignore-installed \
-	    $(if $(UPGRADE),,-c requirements.lock) --report build/lock/report.json setuptools wheel '.[demo,dev]'
-	@build/lock/bin/python .ci/write_lock.py build/lock/report.json requirements.lock
+	    $(if $(UPGRADE),,-c $(1)) --report build/lock/report.json setuptools wheel '.[$(2)]'
+	@build/lock/bin/python .ci/write_lock.py build/lock/report.json $(1) '$(2)' $(3) $(4)
+endef
+
+# Keep the present pins where they still fit; `make lock UPGRADE=1` takes the newest of everything.
+lock: require-python
+	$(call lock,requirements.lock,$(EXTRAS),lock,test)
+
+lock-compat: require-python-3.11
+	$(call lock,requirements-compat.lock,$(COMPAT_EXTRAS),lock-compat,compat)
 
 clean:
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	@echo "Kept .venv; remove it with: rm -rf .venv"
+	@echo "Kept .venv and .venv-compat; remove them with: rm -rf .venv .venv-compat"

@@ -12,6 +12,7 @@ packages = [
     for name in [package, *(f"{package}.{inner}" for inner in find_packages(folder))]
 ]
 
+TEST = ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3"]
 DEMO = ["ai-edge-quantizer>=0.10", "espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 
 setup(
@@ -41,17 +42,15 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "dev": [
-            *DEMO,
-            "hypothesis>=6",
-            "jax>=0.10",
-            "mypy>=1.13",
-            "pytest>=8",
-            "pytest-xdist>=3",
-            "ruff>=0.8",
-        ],
+        "dev": [*DEMO, *TEST, "jax>=0.10", "mypy>=1.13", "ruff>=0.8"],
         "scale": ["apache-beam>=2.77"],
-        "compat": ["tensorflow==2.16.2", "tensorflow-io==0.37.1", "tflite-runtime==2.14.0"],
+        "compat": [
+            *TEST,
+            "tensorflow==2.16.2",  # tensorflow-io 0.37.1 loads with no other
+            "tensorflow-io==0.37.1",
+            "tflite-runtime==2.14.0",
+            "numpy<2",  # tflite-runtime was built for NumPy 1, but does not say so
+        ],
     },
     entry_points={"console_scripts": ["asr-qat = asr_qat.tools.main:console"]},
 )

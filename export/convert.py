@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .int_weights import assert_builtin_only
+from .flatbuffer import assert_builtin_only
 from .signatures import Signature
 
 

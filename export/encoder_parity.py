@@ -6,7 +6,7 @@ now and then a value on a rounding edge falls on the other side. This counts suc
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +15,19 @@ from keras import ops
 
 from asr_qat.layers.dense import Dense
 from asr_qat.models.transducer import Transducer
-from asr_qat.quantization.quantizers import IntegerProduct
+from asr_qat.quantization.quantizers import FourBitProduct, IntegerProduct, StaticProduct
+from asr_qat.quantization.static import affine, quantize
 
-from .flatbuffer import buffer_bytes, read_model, text, write_model
-from .int_weights import IntegerWeight, pack_codes
-from .one_layer import Target
+from .flatbuffer import indices, layer_of, operator_name, read_model, text, write_model
+from .kernels import Target
+from .one_layer import SENTINELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderParity:
     """Keras against the file over some audio, chunk by chunk, both with their own states."""
 
+    target: str
     chunks: int
     max_difference: float  # largest absolute difference of an encoder output
     max_output: float  # largest absolute output, for comparison
@@ -40,9 +42,9 @@ class _Recorder:
         self.product = product
         self.rows: list[np.ndarray] = []
 
-    def __call__(self, x, kernel):
-        self.rows.append(ops.convert_to_numpy(x))
-        return self.product(x, kernel)
+    def __call__(self, x, kernel, bias=None, training=False):
+        self.rows.append(ops.convert_to_numpy(x).reshape(-1, x.shape[-1]))
+        return self.product(x, kernel, bias, training)
 
 
 @contextlib.contextmanager
@@ -69,8 +71,17 @@ def encode_in_keras(model: Transducer, chunks: Sequence[np.ndarray]) -> list[np.
     return outputs
 
 
-def with_probes(content: bytes, weights: Sequence[IntegerWeight]) -> tuple[bytes, dict[str, str]]:
-    """The file with the input of every quantized layer as a further output of the encoder.
+def decode_in_keras(model: Transducer, encoded: np.ndarray) -> None:
+    """Runs prediction network and joint on frames ``[time, dim]``, each with a random label."""
+    labels = np.random.default_rng(0).integers(0, model.vocabulary_size, len(encoded))
+    state = model.prediction.initial_state(1)
+    for frame, label in zip(encoded, labels.astype(np.int32), strict=True):
+        predicted, state = model.prediction.step(ops.convert_to_tensor(label[None]), state)
+        model.joint.step(ops.convert_to_tensor(frame[None]), predicted, model.prediction.table)
+
+
+def with_probes(content: bytes, layers: Sequence[Dense]) -> tuple[bytes, dict[str, str]]:
+    """The file with what FULLY_CONNECTED reads in each layer as a further output of the encoder.
 
     Returns:
         The bytes, and the output's name for each layer path that was found.
@@ -78,23 +89,23 @@ def with_probes(content: bytes, weights: Sequence[IntegerWeight]) -> tuple[bytes
     model = read_model(content)
     signature = next(s for s in model.signatureDefs if text(s.signatureKey) == "encoder")
     graph = model.subgraphs[signature.subgraphIndex]
-    packed = {pack_codes(np.ascontiguousarray(w.codes.T), w.bits).tobytes(): w for w in weights}
+    wanted = {layer.path for layer in layers}
     names: dict[str, str] = {}
-    outputs = list(graph.outputs)
+    outputs = indices(graph.outputs)
     for op in graph.operators:
-        if len(op.inputs) < 2:
+        if operator_name(model.operatorCodes[op.opcodeIndex]) != "FULLY_CONNECTED":
             continue
-        buffer = model.buffers[graph.tensors[op.inputs[1]].buffer]
-        weight = packed.get(buffer_bytes(buffer).tobytes())
-        if weight is None:
+        source, weight = indices(op.inputs)[:2]
+        path = layer_of(graph.tensors[weight])
+        if path not in wanted:
             continue
         name = f"probe_{len(names)}"
         probe = schema.TensorMapT()
-        probe.name, probe.tensorIndex = name, op.inputs[0]
+        probe.name, probe.tensorIndex = name, source
         signature.outputs.append(probe)
-        if op.inputs[0] not in outputs:
-            outputs.append(op.inputs[0])
-        names[weight.path] = name
+        if source not in outputs:
+            outputs.append(source)
+        names[path] = name
     graph.outputs = np.array(outputs, np.int32)
     return write_model(model), names
 
@@ -127,42 +138,62 @@ def encode_in_file(
 def compare_encoders(
     model: Transducer,
     layers: Sequence[Dense],
-    weights: Sequence[IntegerWeight],
     content: bytes,
     chunks: Sequence[np.ndarray],
-) -> tuple[EncoderParity, dict[str, np.ndarray]]:
-    """Runs both over the chunks.
+    targets: Sequence[Target],
+) -> tuple[tuple[EncoderParity, ...], dict[str, np.ndarray]]:
+    """Runs Keras, and the file on each target, over the chunks.
 
     Returns:
-        The comparison, and the rows that each quantized layer got in Keras, by path.
+        A comparison for each target, and the rows that each layer got in Keras, by path.
     """
-    probed, probes = with_probes(content, weights)
+    probed, probes = with_probes(content, layers)
     with recorded(layers) as kept:
         ours = encode_in_keras(model, chunks)
-    # A file is run one way; layers for the built-in kernels ask for those.
-    targets = {Target.here(layer.spec.activation) for layer in layers}
-    target = Target.BUILTIN if targets == {Target.BUILTIN} else Target.here("float")
-    theirs, seen = encode_in_file(probed, chunks, probes, target)
+        decode_in_keras(model, np.concatenate(ours, axis=1)[0])
+    return tuple(
+        _compare(layers, ours, kept, *encode_in_file(probed, chunks, probes, target), target)
+        for target in targets
+    ), {path: np.concatenate(rows) for path, rows in kept.items() if rows}
+
+
+def _compare(layers, ours, kept, theirs, seen, target):
     flipped = total = 0
     for layer in layers:
-        if not isinstance(layer.product, IntegerProduct) or layer.path not in seen:
+        coded = CODES.get(type(layer.product))
+        if coded is None or layer.path not in seen:
             continue
-        pairs = zip(kept[layer.path], seen[layer.path], strict=True)
-        for a, b in pairs:
-            code_a, code_b = (_shifted(layer, rows) for rows in (a, b))
-            flipped += int(np.sum(code_a != code_b))
-            total += code_a.size
-    parity = EncoderParity(
-        chunks=len(chunks),
+        for rows, read in zip(kept[layer.path], seen[layer.path], strict=True):
+            a, b = coded(layer.product, rows, read)
+            flipped += int(np.sum(a != b))
+            total += a.size
+    return EncoderParity(
+        target=target.value,
+        chunks=len(ours),
         max_difference=max(float(np.max(np.abs(a - b))) for a, b in zip(ours, theirs, strict=True)),
         max_output=max(float(np.max(np.abs(a))) for a in ours),
         codes_flipped=flipped,
         codes_total=total,
     )
-    return parity, {path: np.concatenate(rows) for path, rows in kept.items() if rows}
 
 
-def _shifted(layer, x):
-    rows = layer.product.quantize_rows(ops.convert_to_tensor(x))
+def _row_codes(product, x):
+    rows = product.quantize_rows(ops.convert_to_tensor(x))
     codes = ops.convert_to_numpy(rows.codes).astype(np.int32)
     return codes if rows.zero_point is None else codes - ops.convert_to_numpy(rows.zero_point)
+
+
+def _static_codes(product, x):
+    source = affine(ops.convert_to_tensor(product.input_range.value))
+    return ops.convert_to_numpy(quantize(ops.convert_to_tensor(x), source)[0]).astype(np.int32)
+
+
+# For each kind of product the activation codes of Keras' rows, and of what FULLY_CONNECTED reads.
+CODES: dict[type, Callable[[Any, np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]] = {
+    IntegerProduct: lambda product, x, read: (_row_codes(product, x), _row_codes(product, read)),
+    FourBitProduct: lambda product, x, read: (
+        _row_codes(product, x),
+        read[:, : -len(SENTINELS)].astype(np.int32),
+    ),
+    StaticProduct: lambda product, x, read: (_static_codes(product, x), read.astype(np.int32)),
+}

@@ -1,8 +1,7 @@
 """A trained model to one self-contained, verified .tflite file."""
 
-import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +10,19 @@ import numpy as np
 from asr_qat import __version__
 from asr_qat.models.transducer import Transducer
 
-from .convert import convert
-from .flatbuffer import ExportError
-from .int_weights import rewrite, storage_bits
+from .build import build, float16_served
+from .flatbuffer import ExportError, read_model
+from .int_weights import storage_bits
+from .lowering import weighted_layers
 from .metadata import attach
-from .signatures import transducer_signatures
-from .twin import float_twin
+from .signatures import (
+    Signature,
+    chunk_signatures,
+    decoder_signatures,
+    described,
+    frame_samples,
+    utterance_signature,
+)
 from .verify import ParityReport, verify
 
 TAIL_MS = 320  # silence after an utterance, in which its last label can still be emitted
@@ -26,94 +32,132 @@ def export_model(
     model: Transducer,
     path: str | os.PathLike[str],
     *,
-    chunk_ms: int = 320,
+    chunk_ms: int | Sequence[int] = 320,
+    utterance: bool = False,
+    float16: bool = False,
     waves: Sequence[np.ndarray] = (),
     training: dict[str, Any] | None = None,
+    progress: Callable[[Iterable], Iterable] = iter,
 ) -> ParityReport:
     """Writes the file, with its proof inside; a file that fails the proof is not left behind.
 
     Args:
         model: any precision; the file gets the integers that its training step multiplies.
         path: of the .tflite file.
-        chunk_ms: audio of one encoder call, a multiple of 40.
+        chunk_ms: audio of one encoder call, a multiple of 40; or several of them, which share
+            all weights: the first is the one that a recogniser uses by default.
+        utterance: whether to add the encoder of a whole utterance, of any length.
+        float16: whether to store as float16 what stays float; the proof is of the model with
+            its float weights rounded so.
         waves: utterances that the proof runs on, and whose transcripts it compares; without any
             it runs on synthetic sounds.
         training: a record of the training, kept in the file.
+        progress: wraps an iterable, to show a bar.
 
     Returns:
         The parity report, which is also in the file.
 
     Raises:
         ExportError: if a layer has no kernel to run it, or the file fails its verification.
-        ValueError: if the chunk is no multiple of an encoder frame.
+        RangeError: if a static layer's activation ranges were never observed.
+        ValueError: if a chunk is no multiple of an encoder frame.
     """
     path = Path(path)
-    check_exportable(model)
-    twin, weights = float_twin(model)
-    rate = model.config.frontend.sample_rate
-    chunk_samples = rate * chunk_ms // 1000
-    signatures = transducer_signatures(twin, chunk_samples)
-    converted = convert(signatures, [v.value for v in twin.variables])
-    content = rewrite(converted, weights)
-    metadata = {
-        "format": 1,
-        "producer": f"asr_qat {__version__}",
-        "sample_rate": rate,
-        "chunk_samples": chunk_samples,
-        "tail_samples": rate * TAIL_MS // 1000,
-        "max_symbols_per_frame": model.config.max_symbols_per_frame,
-        "features": dict(model.frontend.settings),
-        "vocabulary": {
-            "kind": model.tokenizer_config.get("kind", "characters"),
-            "pieces": list(model.tokenizer_config["pieces"]),
-        },
-        "model": model.config.to_dict(),
-        "recipe": {"rules": model.policy.to_list(), "layers": precision_table(model)},
-        "training": training or {},
-        "parity": None,
-    }
+    layers = weighted_layers(model)
+    chunks = chunks_of(model, chunk_ms)
+    signatures = recognizer_signatures(model, chunks, utterance)
     temporary = path.with_name(f".{path.name}.partial")
-    try:
-        temporary.write_bytes(attach(content, metadata))
-        report = verify(model, temporary, waves)
-        if not report.exact:
-            raise ExportError(f"{path}: not written, because it fails its proof: {failure(report)}")
-        metadata["parity"] = report.to_dict()
-        temporary.write_bytes(attach(content, metadata))
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with float16_served(model, layers, float16):
+        content = build(signatures, layers, model.variables, float16)
+        metadata = {
+            **_description(model, layers, chunks, float16),
+            "signatures": described(read_model(content)),
+            "training": training or {},
+            "parity": None,
+        }
+        try:
+            temporary.write_bytes(attach(content, metadata))
+            report = verify(model, temporary, waves, progress=progress)
+            if not report.exact:
+                found = report.first_failure()
+                raise ExportError(f"{path}: not written, because it fails its proof: {found}")
+            metadata["parity"] = report.to_dict()
+            temporary.write_bytes(attach(content, metadata))
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
     return report
 
 
-def failure(report: ParityReport) -> str:
-    """The first thing that a failed report found."""
-    for layer in report.layers:
-        if not layer.bit_equal:
-            return f"layer {layer.path} differs: {dataclasses.asdict(layer)}"
-    return f"the encoders differ by {report.encoder.max_difference:.2e}"
+def chunks_of(model: Transducer, chunk_ms: int | Sequence[int]) -> dict[str, int]:
+    """Samples of each chunk size by the suffix of its signatures' names; the first has none."""
+    sizes = [chunk_ms] if isinstance(chunk_ms, int) else list(dict.fromkeys(chunk_ms))
+    if not sizes:
+        raise ValueError("chunk_ms: received no size, expected at least one")
+    rate = model.config.frontend.sample_rate
+    samples = {f"_{ms}ms" if i else "": rate * ms // 1000 for i, ms in enumerate(sizes)}
+    frame = frame_samples(model)
+    for ms, count in zip(sizes, samples.values(), strict=True):
+        if count < frame or count % frame:
+            raise ValueError(
+                f"chunk_ms: received {ms}; expected a multiple of {1000 * frame // rate} (an "
+                "encoder frame)"
+            )
+    return samples
 
 
-def precision_table(model: Transducer) -> list[dict[str, Any]]:
-    """Path, shape, recipe, bits and activation of every dense layer."""
+def recognizer_signatures(
+    model: Transducer, chunks: dict[str, int], utterance: bool
+) -> list[Signature]:
+    """All functions of the file."""
+    signatures = [s for suffix, n in chunks.items() for s in chunk_signatures(model, n, suffix)]
+    signatures += decoder_signatures(model)
+    return [*signatures, utterance_signature(model)] if utterance else signatures
+
+
+def _description(model, layers, chunks, float16):
+    rate = model.config.frontend.sample_rate
+    vocabulary = {
+        "kind": model.tokenizer_config.get("kind", "characters"),
+        "pieces": list(model.tokenizer_config["pieces"]),
+    }
+    if "model_proto" in model.tokenizer_config:  # the serialized SentencePiece model, in base64
+        vocabulary["model_proto"] = model.tokenizer_config["model_proto"]
+    return {
+        "format": 1,
+        "producer": f"asr_qat {__version__}",
+        "sample_rate": rate,
+        "chunk_samples": next(iter(chunks.values())),
+        "chunks": chunks,
+        "tail_samples": rate * TAIL_MS // 1000,
+        "max_symbols_per_frame": model.config.max_symbols_per_frame,
+        "features": dict(model.frontend.settings),
+        "vocabulary": vocabulary,
+        "model": model.config.to_dict(),
+        "recipe": {
+            "rules": model.policy.to_list(),
+            "float_storage": "float16" if float16 else "float32",
+            "layers": precision_table(layers),
+        },
+    }
+
+
+def precision_table(layers: Sequence[Any]) -> list[dict[str, Any]]:
+    """Path, shape, recipe, bits and activation of every layer."""
     return [
         {
             "path": layer.path,
             "shape": list(layer.kernel.shape),
             "recipe": layer.recipe_name,
-            "bits": layer.spec.weight.bits if layer.spec.weight else 32,
-            "stored_bits": storage_bits(layer.spec.weight.bits) if layer.spec.weight else 32,
+            "bits": layer.spec.weight.bits if layer.spec.weight else _float_bits(layer),
+            "stored_bits": storage_bits(layer.spec.weight.bits)
+            if layer.spec.weight
+            else _float_bits(layer),
             "activation": layer.spec.activation,
         }
-        for layer in sorted(model.dense_layers(), key=lambda layer: layer.path)
+        for layer in layers
     ]
 
 
-def check_exportable(model: Transducer) -> None:
-    """Raises `ExportError` for a recipe that trains but that no TFLite kernel computes."""
-    for layer in model.dense_layers():
-        if layer.spec.weight and layer.spec.activation in ("float", "four_bit_rows"):
-            raise ExportError(
-                f"{layer.path}: recipe {layer.recipe_name} trains, but cannot be exported yet; "
-                "expected a dynamic_wi*_afp32 recipe or float32"
-            )
+def _float_bits(layer):
+    return 16 if layer.spec.storage == "float16" else 32

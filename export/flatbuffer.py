@@ -1,11 +1,11 @@
 """Reading and writing .tflite flatbuffers as objects.
 
-A thin layer over LiteRT's own object API. The one thing it adds: constant buffers are written
-with the 16-byte alignment that the schema asks for (`force_align: 16`), which the Python
-flatbuffer builder ignores and which vector kernels rely on.
+A thin layer over LiteRT's own object API. It adds two things: constant buffers are written with
+the 16-byte alignment that the schema asks for (`force_align: 16`), which the Python flatbuffer
+builder ignores and which vector kernels rely on; and equal scales are written once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import flatbuffers
 import numpy as np
@@ -20,8 +20,21 @@ class ExportError(ValueError):
     """The converted model cannot be made into the file that training promised."""
 
 
-class _AlignedBuilder(flatbuffers.Builder):
-    """Aligns every vector of bytes like the C++ builder does for `force_align: 16`."""
+class _Builder(flatbuffers.Builder):
+    """Aligns every vector of bytes like the C++ builder does for `force_align: 16`.
+
+    Vectors that are asked for through `shared` are written once however often they occur.
+    """
+
+    def __init__(self, size: int):
+        super().__init__(size)
+        self._shared: dict[tuple, int] = {}
+
+    def shared(self, key: tuple, make: Callable[[], int]) -> int:
+        """The offset of what `make` writes, or of what it wrote for the same key before."""
+        if key not in self._shared:
+            self._shared[key] = make()
+        return self._shared[key]
 
     def StartVector(self, elemSize, numElems, alignment):
         """Starts a vector; byte vectors start on a 16-byte boundary."""
@@ -52,9 +65,61 @@ def read_model(content: bytes) -> schema.ModelT:
 def write_model(model: schema.ModelT) -> bytes:
     """Packs a model object into the bytes of a .tflite file, constant buffers aligned."""
     stored = sum(len(b.data) + 64 for b in model.buffers if b.data is not None)
-    builder = _AlignedBuilder(stored + (1 << 16))
-    builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    builder = _Builder(stored + (1 << 16))
+    scaled = [
+        (tensor, tensor.quantization)
+        for graph in model.subgraphs
+        for tensor in graph.tensors or []
+        if tensor.quantization is not None and tensor.quantization.scale is not None
+    ]
+    for tensor, quantization in scaled:
+        tensor.quantization = _SharedQuantization(quantization)
+    try:
+        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    finally:
+        for tensor, quantization in scaled:
+            tensor.quantization = quantization
     return bytes(builder.Output())
+
+
+class _SharedQuantization:
+    """Writes scales and zero points once, however many tensors and signatures have the same.
+
+    Every signature has its own tensor for a weight, each with 12 bytes a channel of scales and
+    zero points: a tenth of a small 4-bit file.
+    """
+
+    def __init__(self, quantization: schema.QuantizationParametersT):
+        self.quantization = quantization
+
+    def Pack(self, builder: _Builder) -> int:
+        """As the object API's."""
+        q = self.quantization
+        unusual = (q.min, q.max, q.details)
+        if q.zeroPoint is None or any(part is not None for part in unusual):
+            return q.Pack(builder)
+        scale = np.asarray(q.scale, np.float32)
+        zero = np.asarray(q.zeroPoint, np.int64)
+        axis = q.quantizedDimension
+        return builder.shared(
+            (scale.tobytes(), zero.tobytes(), axis),
+            lambda: self._write(
+                builder,
+                builder.shared(
+                    ("scale", scale.tobytes()), lambda: builder.CreateNumpyVector(scale)
+                ),
+                builder.shared(("zero", zero.tobytes()), lambda: builder.CreateNumpyVector(zero)),
+                axis,
+            ),
+        )
+
+    @staticmethod
+    def _write(builder, scale, zero, axis):
+        schema.QuantizationParametersStart(builder)
+        schema.QuantizationParametersAddScale(builder, scale)
+        schema.QuantizationParametersAddZeroPoint(builder, zero)
+        schema.QuantizationParametersAddQuantizedDimension(builder, axis)
+        return schema.QuantizationParametersEnd(builder)
 
 
 def has_data(buffer: schema.BufferT) -> bool:
@@ -78,6 +143,16 @@ def text(name: bytes | str | None) -> str:
     if name is None:
         return ""
     return name.decode("utf-8", "replace") if isinstance(name, bytes) else name
+
+
+NUMBERED = "@"  # before the number of a tensor whose name another one has
+
+
+def layer_of(tensor: schema.TensorT) -> str:
+    """The path of the layer whose weight a tensor is: its name, less its number."""
+    name = text(tensor.name)
+    path, _, number = name.rpartition(NUMBERED)
+    return path if number.isdecimal() else name
 
 
 def indices(values) -> list[int]:

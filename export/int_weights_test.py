@@ -1,23 +1,37 @@
-"""Tests of packing codes and of the rewrite, on built and on converted models."""
+"""Tests of packing codes, of a layer's integers, and an independent recovery of them."""
+
+import contextlib
+import io
+import re
 
 import numpy as np
 import pytest
-from ai_edge_litert import schema_py_generated as schema
-from ai_edge_litert.interpreter import Interpreter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from keras import ops
 
+from asr_qat.export.build import build
+from asr_qat.export.exporter import recognizer_signatures
 from asr_qat.export.flatbuffer import (
     ExportError,
-    assert_builtin_only,
-    list_operators,
+    buffer_bytes,
+    indices,
+    layer_of,
+    operators,
     read_model,
-    write_model,
+    text,
 )
-from asr_qat.export.int_weights import IntegerWeight, pack_codes, rewrite, unpack_codes
-from asr_qat.export.testing import ModelBuilder, quantized, tiny_float_model
-
-TYPE = {2: schema.TensorType.INT2, 4: schema.TensorType.INT4, 8: schema.TensorType.INT8}
+from asr_qat.export.int_weights import (
+    TENSOR_TYPES,
+    integer_weight,
+    pack_codes,
+    storage_bits,
+    unpack_codes,
+    weight_spec,
+)
+from asr_qat.export.lowering import weighted_layers
+from asr_qat.export.model_testing import nano_recognizer
+from asr_qat.layers.dense import Dense
 
 
 @settings(max_examples=80, deadline=None)
@@ -59,261 +73,105 @@ def test_unpack_refuses_another_size():
         unpack_codes(np.zeros(3, np.uint8), 4, (4, 4))
 
 
-def tensor_of(content, weight):
-    """The (tensor, buffer, version) triples of FULLY_CONNECTED weights of the weight's shape."""
-    model, found = read_model(content), []
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            code = model.operatorCodes[op.opcodeIndex]
-            if code.builtinCode == schema.BuiltinOperator.FULLY_CONNECTED:
-                tensor = graph.tensors[op.inputs[1]]
-                if list(tensor.shape) == list(weight.codes.shape[::-1]):
-                    found.append((tensor, model.buffers[tensor.buffer], code.version))
-    return found
+def dense(inputs, units, recipe, seed=0):
+    layer = Dense(units, precision=recipe, name="layer")
+    layer.build((None, inputs))
+    layer.kernel.assign(np.random.default_rng(seed).normal(size=(inputs, units)))
+    return layer
 
 
-def run(content, name, **inputs):
-    return Interpreter(model_content=content).get_signature_runner(name)(**inputs)
+@pytest.mark.parametrize("bits", [2, 4, 6, 8])
+def test_the_integers_of_a_layer_are_the_training_step_s(bits):
+    layer = dense(12, 5, f"dynamic_wi{bits}_afp32")
+    weight = integer_weight(layer)
+    limit = (1 << (bits - 1)) - 1
+    assert (weight.path, weight.bits) == ("layer", bits)
+    assert weight.codes.dtype == np.int8 and weight.scale.dtype == np.float32
+    assert np.abs(weight.codes).max(axis=0).tolist() == [limit] * 5
+    kernel = ops.convert_to_numpy(layer.kernel)
+    np.testing.assert_allclose(weight.scale, np.abs(kernel).max(axis=0) / limit, rtol=1e-6)
+    assert (np.abs(weight.dequantized - kernel) <= 0.5001 * weight.scale).all()
+    # What the layer multiplies: rows that are whole numbers show its columns.
+    layer.apply_recipe(f"weight_only_wi{bits}_afp32")
+    columns = ops.convert_to_numpy(layer(np.eye(12, dtype=np.float32)))
+    np.testing.assert_array_equal(columns, weight.dequantized)
 
 
-@pytest.mark.parametrize(("bits", "version"), [(2, 3), (4, 3), (6, 12), (8, 12)])
-def test_rewrite_puts_exactly_our_integers_into_the_file(bits, version):
-    content, weights = tiny_float_model(bits=bits)
-    rewritten = rewrite(content, weights)
-    stored = {2: 2, 4: 4, 6: 8, 8: 8}[bits]
-    for weight in weights[:1]:
-        ((tensor, buffer, got_version),) = tensor_of(rewritten, weight)
-        assert tensor.type == TYPE[stored] and got_version == version
-        np.testing.assert_array_equal(tensor.quantization.scale, weight.scale)
-        assert not np.any(tensor.quantization.zeroPoint)
-        assert len(tensor.quantization.zeroPoint) == weight.scale.size
-        assert tensor.quantization.quantizedDimension == 0
-        assert len(buffer.data) == weight.codes.size * stored // 8
-        codes = unpack_codes(np.asarray(buffer.data), bits, weight.codes.shape[::-1])
-        np.testing.assert_array_equal(codes.T, weight.codes)
-    saved = sum(w.codes.size * (32 - stored) // 8 for w in weights)
-    assert len(content) - len(rewritten) > 0.8 * saved - 1000
-    # float operators keep version 1 beside the new ones
-    versions = {c.version for c in read_model(rewritten).operatorCodes if c.builtinCode == 9}
-    assert versions == {1, version}
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_weights_that_are_not_finite_are_refused(value):
+    layer = dense(4, 3, "dynamic_wi4_afp32")
+    kernel = ops.convert_to_numpy(layer.kernel).copy()
+    kernel[1, 2] = value
+    layer.kernel.assign(kernel)
+    with pytest.raises(ExportError, match="layer: the weights are not finite"):
+        integer_weight(layer)
 
 
-@pytest.mark.parametrize("bits", [2, 4, 8])
-def test_the_rewritten_encoder_computes_nearly_the_float_one(bits):
-    content, weights = tiny_float_model(bits=bits)
-    inputs = {
-        "features": np.random.default_rng(0).normal(size=(1, 8, 80)).astype(np.float32),
-        "encoder_state": np.zeros((1, 16), np.float32),
-    }
-    expected = run(content, "encoder", **inputs)["encoded"]
-    got = run(rewrite(content, weights), "encoder", **inputs)["encoded"]
-    difference = np.abs(got - expected).max() / np.abs(expected).max()
-    assert 0 < difference < 0.03  # int8 activations: not equal, but close
+def test_a_float_layer_has_no_integers():
+    with pytest.raises(ValueError, match="layer: has float weights, expected a quantized layer"):
+        weight_spec(dense(4, 3, "float32"))
+
+
+def products(content):
+    """The weight and the output's name of each FULLY_CONNECTED, by the weight's layer."""
+    model = read_model(content)
+    found: dict[str, list] = {}
+    for g, op, name in operators(model):
+        if name == "FULLY_CONNECTED":
+            tensors = model.subgraphs[g].tensors
+            weight = tensors[indices(op.inputs)[1]]
+            output = text(tensors[indices(op.outputs)[0]].name)
+            found.setdefault(layer_of(weight), []).append((weight, output))
+    return model, found
 
 
 @pytest.mark.parametrize("bits", [4, 8])
-def test_the_independent_recovery_of_ai_edge_quantizer_agrees(bits):
+def test_the_independent_recovery_of_ai_edge_quantizer_agrees(bits, tmp_path):
+    """It finds codes and scales in a float file whose weights are their products."""
     quantizer = pytest.importorskip("ai_edge_quantizer.quantizer")
     qtyping = pytest.importorskip("ai_edge_quantizer.qtyping")
-    rng = np.random.default_rng(3)
-    weights = [quantized(rng, (64, 96), bits, "a"), quantized(rng, (96, 32), bits, "b")]
-    builder = ModelBuilder()
-    builder.begin()
-    x = builder.tensor([4, 64])
-    y = builder.dense(x, weights[0].dequantized, 4)
-    builder.end("encoder", {"x": x}, {"y": builder.dense(y, weights[1].dequantized, 4)})
-    content = write_model(builder.model)
-    oracle = quantizer.Quantizer(content)
-    oracle.update_quantization_recipe(
-        regex=".*",
-        operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
-        op_config=qtyping.OpQuantizationConfig(
-            weight_tensor_config=qtyping.TensorQuantizationConfig(
-                num_bits=bits, granularity=qtyping.QuantGranularity.CHANNELWISE
-            ),
-            compute_precision=qtyping.ComputePrecision.INTEGER,
-        ),
-        algorithm_key="dequantized_weight_recovery",
+    model = nano_recognizer(f"dynamic_wi{bits}_afp32")
+    plain = model.with_precision(None)
+    weights = {
+        layer.path: integer_weight(layer) for layer in model.dense_layers() if layer.spec.weight
+    }
+    assert len(weights) == 10
+    for layer in plain.dense_layers():
+        if layer.path in weights:
+            layer.kernel.assign(weights[layer.path].dequantized)
+    ours, floats = (
+        build(recognizer_signatures(m, {"": 5120}, False), weighted_layers(m), m.variables)
+        for m in (model, plain)
     )
-    recovered, ours = bytes(oracle.quantize().quantized_model), rewrite(content, weights)
-    for weight in weights:
-        ((their, their_buffer, _),) = tensor_of(recovered, weight)
-        ((our, our_buffer, _),) = tensor_of(ours, weight)
-        assert their.type == our.type
-        np.testing.assert_array_equal(their_buffer.data, our_buffer.data)
-        # It takes the scale from differences of values up to 2^(bits - 1) scales large, each
-        # rounded to 24 bits, so its scale is only known to about this much.
-        np.testing.assert_allclose(
-            their.quantization.scale, our.quantization.scale, rtol=2.0 ** (bits - 23)
-        )
-    inputs = {"x": rng.normal(size=(4, 64)).astype(np.float32)}
-    first, second = (run(c, "encoder", **inputs)["y"] for c in (recovered, ours))
-    np.testing.assert_allclose(first, second, atol=1e-3 * np.abs(second).max())
-
-
-def test_constants_are_aligned_for_vector_loads():
-    content, weights = tiny_float_model()
-    rewritten = rewrite(content, weights)
-    model = schema.Model.GetRootAs(rewritten, 0)
-    whole = np.frombuffer(rewritten, np.uint8).ctypes.data
-    offsets = []
-    for i in range(model.BuffersLength()):
-        data = model.Buffers(i).DataAsNumpy()
-        if isinstance(data, np.ndarray) and data.size:
-            offsets.append(data.ctypes.data - whole)
-    assert offsets and all(offset % 16 == 0 for offset in offsets)
-
-
-def two_signatures_with_one_weight():
-    weight = quantized(np.random.default_rng(0), (64, 32), 4, "encoder/shared")
-    builder = ModelBuilder()
-    for name in ("encoder", "other"):
-        builder.begin()
-        x = builder.tensor([2, 64])
-        builder.end(name, {"x": x}, {"y": builder.dense(x, weight.dequantized, 2)})
-    return write_model(builder.model), weight
-
-
-def test_a_weight_of_two_signatures_is_stored_once():
-    content, weight = two_signatures_with_one_weight()
-    rewritten = rewrite(content, [weight])
-    found = tensor_of(rewritten, weight)
-    assert len(found) == 2 and found[0][0].buffer == found[1][0].buffer
-    x = np.random.default_rng(1).normal(size=(2, 64)).astype(np.float32)
-    first, second = (run(rewritten, name, x=x)["y"] for name in ("encoder", "other"))
-    np.testing.assert_array_equal(first, second)
-    assert len(rewritten) < 64 * 32 // 2 + 4000
-
-
-def test_equal_float_constants_are_stored_once_too():
-    content, _ = two_signatures_with_one_weight()
-    assert len(rewrite(content, [])) < len(content) - 64 * 32 * 4
-
-
-def test_negative_zeros_of_the_twin_are_the_same_weight():
-    weight = quantized(np.random.default_rng(0), (8, 4), 4, "w")
-    codes = weight.codes.copy()
-    codes[1] = 0
-    dequantized = codes.astype(np.float32) * weight.scale
-    weight = IntegerWeight("w", codes, weight.scale, 4, dequantized)
-    negative = dequantized.copy()
-    negative[1] = -0.0
-    builder = ModelBuilder()
-    builder.begin()
-    x = builder.tensor([1, 8])
-    builder.end("encoder", {"x": x}, {"y": builder.dense(x, negative, 1)})
-    assert len(tensor_of(rewrite(write_model(builder.model), [weight]), weight)) == 1
-
-
-def test_a_weight_that_is_not_there_is_named():
-    content, weights = tiny_float_model()
-    absent = quantized(np.random.default_rng(9), (320, 16), 4, "encoder/block_3/ffn")
-    with pytest.raises(
-        ExportError,
-        match=r"encoder/block_3/ffn \[320, 16\], 4 bits: 1 float "
-        r"constants have the shape.*folded a multiplication",
-    ):
-        rewrite(content, [*weights[1:], absent])
-    absent = quantized(np.random.default_rng(9), (20, 20), 4, "joint/x")
-    with pytest.raises(ExportError, match="joint/x.*no float constant has this shape"):
-        rewrite(content, [absent])
-
-
-def test_a_weight_that_something_else_reads_is_refused():
-    weight = quantized(np.random.default_rng(0), (16, 8), 4, "decoder/tied")
-    builder = ModelBuilder()
-    builder.begin()
-    x, label = builder.tensor([1, 16]), builder.tensor([1], np.int32)
-    y = builder.dense(x, weight.dequantized, 1)
-    table = builder.graph.operators[-1].inputs[1]
-    z = builder.op("GATHER", [table, label], [1, 16], schema.GatherOptionsT())
-    builder.end("joint", {"x": x, "label": label}, {"y": y, "z": z})
-    with pytest.raises(ExportError, match=r"decoder/tied.*also read by GATHER \(input 0\)"):
-        rewrite(write_model(builder.model), [weight])
-
-
-def test_an_untransposed_weight_is_explained():
-    weight = quantized(np.random.default_rng(0), (16, 8), 4, "encoder/einsum")
-    builder = ModelBuilder()
-    builder.begin()
-    x = builder.tensor([1, 16])
-    w = builder.constant(weight.dequantized)
-    y = builder.op("BATCH_MATMUL", [x, w], [1, 8], schema.BatchMatMulOptionsT())
-    builder.end("encoder", {"x": x}, {"y": y})
-    with pytest.raises(ExportError, match=r"as \[in, out\], read by BATCH_MATMUL"):
-        rewrite(write_model(builder.model), [weight])
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"bits": 5}, "of 5 bits"),
-        ({"codes": np.zeros((8, 4), np.int32)}, "codes must be int8"),
-        ({"scale": np.zeros(4, np.float32)}, "finite and positive"),
-        ({"scale": np.ones(3, np.float32)}, r"scale must be float32 \[4\]"),
-        ({"dequantized": np.zeros((4, 8), np.float32)}, "dequantized must be float32"),
-        (
-            {"codes": np.zeros((9, 4), np.int8), "dequantized": np.zeros((9, 4), np.float32)},
-            "inputs divisible by 2, received 9",
+    oracle = quantizer.Quantizer(floats)
+    config = qtyping.OpQuantizationConfig(
+        weight_tensor_config=qtyping.TensorQuantizationConfig(
+            num_bits=bits, granularity=qtyping.QuantGranularity.CHANNELWISE
         ),
-    ],
-)
-def test_inconsistent_weights_are_refused(change, message):
-    weight = quantized(np.random.default_rng(0), (8, 4), 4, "encoder/dense")
-    fields = {**vars(weight), **change}
-    with pytest.raises(ExportError, match=message):
-        rewrite(tiny_float_model()[0], [IntegerWeight(**fields)])
-
-
-def test_two_weights_of_equal_value_but_other_bits_are_refused():
-    content, weights = tiny_float_model()
-    twin = IntegerWeight(**{**vars(weights[0]), "path": "encoder/copy", "bits": 8})
-    with pytest.raises(ExportError, match="encoder/subsampling and encoder/copy"):
-        rewrite(content, [*weights, twin])
-
-
-def test_builtin_only():
-    content, _ = tiny_float_model()
-    assert_builtin_only(content)
-    assert list_operators(content)[3] == ["FULLY_CONNECTED", "ADD", "TANH", "FULLY_CONNECTED"]
-    model = read_model(content)
-    model.operatorCodes[-1].builtinCode = schema.BuiltinOperator.CUSTOM
-    model.operatorCodes[-1].deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
-    model.operatorCodes[-1].customCode = b"FlexErf"
-    with pytest.raises(ExportError, match="CUSTOM:FlexErf x1"):
-        assert_builtin_only(write_model(model))
-
-
-def test_a_converted_module_with_two_signatures(tmp_path):
-    tf = pytest.importorskip("tensorflow")
-    rng = np.random.default_rng(0)
-    weights = [quantized(rng, (64, 128), 4, "a"), quantized(rng, (128, 64), 8, "b")]
-
-    class Module(tf.Module):  # type: ignore[name-defined]
-        def __init__(self):
-            self.a, self.b = (tf.constant(w.dequantized) for w in weights)
-
-        @tf.function(input_signature=[tf.TensorSpec([1, 8, 64], name="x")])
-        def encoder(self, x):
-            return {"y": tf.matmul(tf.nn.silu(tf.matmul(x, self.a)), self.b)}
-
-        @tf.function(input_signature=[tf.TensorSpec([1, 64], name="x")])
-        def step(self, x):
-            return {"y": tf.matmul(x, self.a)}
-
-    module = Module()
-    tf.saved_model.save(
-        module, str(tmp_path), signatures={"encoder": module.encoder, "step": module.step}
+        compute_precision=qtyping.ComputePrecision.INTEGER,
     )
-    content = tf.lite.TFLiteConverter.from_saved_model(
-        str(tmp_path), signature_keys=["encoder", "step"]
-    ).convert()
-    rewritten = rewrite(content, weights)
-    assert_builtin_only(rewritten)
-    a, b = tensor_of(rewritten, weights[0]), tensor_of(rewritten, weights[1])
-    assert len(a) == 2 and a[0][0].buffer == a[1][0].buffer and len(b) == 1
-    assert a[0][0].type == TYPE[4] and b[0][0].type == TYPE[8]
-    x = rng.normal(size=(1, 8, 64)).astype(np.float32)
-    expected, got = (run(c, "encoder", x=x)["y"] for c in (content, rewritten))
-    assert np.abs(expected - got).max() < 0.03 * np.abs(expected).max()
-    assert len(rewritten) < 64 * 128 * 1.5 + 8000 < len(content)
+    for path, uses in products(floats)[1].items():
+        for _, output in uses if path in weights else ():
+            oracle.update_quantization_recipe(
+                regex=f"^{re.escape(output)};",
+                operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
+                op_config=config,
+                algorithm_key="dequantized_weight_recovery",
+            )
+    with contextlib.redirect_stdout(io.StringIO()):
+        recovered = bytes(oracle.quantize().quantized_model)
+    (their_model, theirs), (our_model, stored) = products(recovered), products(ours)
+    for path, weight in weights.items():
+        assert len(theirs[path]) == len(stored[path]) == 2  # encoder, recognize_chunk
+        for (their, _), (our, _) in zip(theirs[path], stored[path], strict=True):
+            assert their.type == our.type == TENSOR_TYPES[storage_bits(bits)]
+            np.testing.assert_array_equal(
+                buffer_bytes(their_model.buffers[their.buffer]),
+                buffer_bytes(our_model.buffers[our.buffer]),
+            )
+            np.testing.assert_array_equal(our.quantization.scale, weight.scale)
+            # It takes the scale from differences of values up to 2^(bits - 1) scales large, each
+            # rounded to 24 bits, so its scale is only known to about this much.
+            np.testing.assert_allclose(
+                their.quantization.scale, our.quantization.scale, rtol=2.0 ** (bits - 23)
+            )

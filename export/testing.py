@@ -12,18 +12,21 @@ from typing import Any
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
+from .compact import compact
 from .flatbuffer import write_model
-from .int_weights import IntegerWeight, rewrite
+from .graph import per_channel
+from .int_weights import TENSOR_TYPES, IntegerWeight, pack_codes, storage_bits
 from .metadata import attach
 
 _TYPES = {
     np.dtype(np.float32): schema.TensorType.FLOAT32,
     np.dtype(np.int32): schema.TensorType.INT32,
+    np.dtype(np.uint8): schema.TensorType.UINT8,
 }
 
 
 class ModelBuilder:
-    """Assembles a float .tflite model op by op."""
+    """Assembles a .tflite model op by op."""
 
     def __init__(self):
         """An empty model."""
@@ -74,12 +77,30 @@ class ModelBuilder:
         self.graph.operators.append(op)
         return op.outputs[0]
 
-    def dense(self, x: int, weight: np.ndarray, rows: int) -> int:
-        """FULLY_CONNECTED of float32 [rows, in] with `weight` [in, out]."""
-        bias = self.constant(np.zeros(weight.shape[1], np.float32))
-        w = self.constant(np.ascontiguousarray(weight.T))
+    def integers(self, weight: IntegerWeight) -> int:
+        """Adds a constant [out, in] of packed codes with a scale for each row; named by its path.
+
+        The operator that reads it needs its version: `compact` sees to that.
+        """
+        codes = np.ascontiguousarray(weight.codes.T)
+        index = self.constant(pack_codes(codes, weight.bits))
+        t = self.graph.tensors[index]
+        t.name, t.shape = weight.path.encode(), list(codes.shape)
+        t.type = TENSOR_TYPES[storage_bits(weight.bits)]
+        t.quantization = per_channel(np.ascontiguousarray(weight.scale))
+        return index
+
+    def dense(self, x: int, weight: np.ndarray | IntegerWeight, rows: int) -> int:
+        """FULLY_CONNECTED of float32 [rows, in] with `weight` [in, out], float or integers."""
+        kernel = weight.codes if isinstance(weight, IntegerWeight) else weight
+        channels = kernel.shape[1]
+        bias = self.constant(np.zeros(channels, np.float32))
+        if isinstance(weight, IntegerWeight):
+            w = self.integers(weight)
+        else:
+            w = self.constant(np.ascontiguousarray(weight.T))
         options = schema.FullyConnectedOptionsT()
-        return self.op("FULLY_CONNECTED", [x, w, bias], [rows, weight.shape[1]], options)
+        return self.op("FULLY_CONNECTED", [x, w, bias], [rows, channels], options)
 
     def reshape(self, x: int, shape) -> int:
         """RESHAPE to a constant shape."""
@@ -116,7 +137,7 @@ def quantized(rng: np.random.Generator, shape, bits: int, path: str) -> IntegerW
     codes = rng.integers(-limit, limit + 1, shape).astype(np.int8)
     codes[0] = limit  # every channel uses its whole range, as a trained one does
     scale = rng.uniform(0.5, 2, shape[1]).astype(np.float32) / np.float32(limit * shape[0] ** 0.5)
-    return IntegerWeight(path, codes, scale, bits, codes.astype(np.float32) * scale)
+    return IntegerWeight(path, codes, scale, bits)
 
 
 def tiny_float_model(
@@ -124,13 +145,22 @@ def tiny_float_model(
 ) -> tuple[bytes, list[IntegerWeight]]:
     """A float .tflite with the four signatures, and the integers its encoder weights stand for."""
     rng = np.random.default_rng(seed)
-    hidden, labels = sizes.hidden, len(sizes.pieces)
-    frames = sizes.chunk_samples // 160
-    steps = frames // 4
-    weights = [
+    weights = _encoder_weights(rng, sizes, bits)
+    return write_model(_tiny_model(rng, sizes, [w.dequantized for w in weights])), weights
+
+
+def _encoder_weights(rng, sizes: TinySizes, bits: int) -> list[IntegerWeight]:
+    hidden = sizes.hidden
+    return [
         quantized(rng, (320, hidden), bits, "encoder/subsampling"),
         quantized(rng, (hidden, hidden), bits, "encoder/dense"),
     ]
+
+
+def _tiny_model(rng, sizes: TinySizes, weights) -> schema.ModelT:
+    hidden, labels = sizes.hidden, len(sizes.pieces)
+    frames = sizes.chunk_samples // 160
+    steps = frames // 4
 
     def normal(*shape):
         return (rng.normal(size=shape) / shape[0] ** 0.5).astype(np.float32)
@@ -151,12 +181,12 @@ def tiny_float_model(
 
     b.begin()
     features, state = b.tensor([1, frames, 80]), b.tensor([1, hidden])
-    x = b.dense(b.reshape(features, [steps, 320]), weights[0].dequantized, steps)
+    x = b.dense(b.reshape(features, [steps, 320]), weights[0], steps)
     x = b.op("TANH", [x], [steps, hidden])
     last = [b.constant(np.array(v, np.int32)) for v in ([steps - 1, 0], [1, hidden])]
     following = b.op("SLICE", [x, *last], [1, hidden], schema.SliceOptionsT())
     x = b.op("ADD", [x, state], [steps, hidden], schema.AddOptionsT())
-    encoded = b.reshape(b.dense(x, weights[1].dequantized, steps), [1, steps, hidden])
+    encoded = b.reshape(b.dense(x, weights[1], steps), [1, steps, hidden])
     b.end(
         "encoder",
         {"features": features, "encoder_state": state},
@@ -189,7 +219,7 @@ def tiny_float_model(
     )
     logits = b.dense(b.op("TANH", [x], [1, hidden]), 2 * normal(hidden, labels), 1)
     b.end("joint", {"encoded": encoded, "predicted": predicted}, {"logits": logits})
-    return write_model(b.model), weights
+    return b.model
 
 
 def tiny_metadata(sizes: TinySizes = TinySizes()) -> dict[str, Any]:
@@ -213,8 +243,12 @@ def write_tiny_recognizer(
     path: str | os.PathLike[str], sizes: TinySizes = TinySizes(), bits: int = 4, seed: int = 0
 ) -> Path:
     """Writes a tiny recogniser with `bits`-wide encoder weights (32: float)."""
-    content, weights = tiny_float_model(sizes, 8 if bits == 32 else bits, seed)
+    rng = np.random.default_rng(seed)
+    weights: Any = _encoder_weights(rng, sizes, 8 if bits == 32 else bits)
+    if bits == 32:
+        weights = [weight.dequantized for weight in weights]
+    model = _tiny_model(rng, sizes, weights)
     if bits != 32:
-        content = rewrite(content, weights)
-    Path(path).write_bytes(attach(content, tiny_metadata(sizes)))
+        compact(model)
+    Path(path).write_bytes(attach(write_model(model), tiny_metadata(sizes)))
     return Path(path)

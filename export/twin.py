@@ -1,60 +1,63 @@
-"""The float twin: the same model in float, its weights standing on the integer grid.
+"""The float twin: the model's graph with every weight of a product as an input.
 
-TFLite's converter cannot take the integer graph, so it is given this model, whose float products
-with dequantized weights have the structure of the quantized ones; `int_weights.rewrite` then puts
-the integers back.
+TFLite's converter cannot take the integer graph, and large constants make it slow. So it is
+given the same graph in float, in which the weights are inputs without values; `lowering` then
+turns each of those inputs into the constant that the layer's recipe stores.
 """
 
-import numpy as np
-from keras import ops
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 
-from asr_qat.layers.dense import Dense
-from asr_qat.models.transducer import Transducer
-from asr_qat.quantization import integers
-from asr_qat.quantization.spec import WeightSpec
+import tensorflow as tf
 
-from .int_weights import IntegerWeight
+from .lowering import Lowering
+from .signatures import Signature
 
-
-def quantized_layers(model: Transducer) -> list[Dense]:
-    """The dense layers with integer weights, in order of their paths."""
-    layers = [layer for layer in model.dense_layers() if layer.spec.weight is not None]
-    return sorted(layers, key=lambda layer: layer.path)
+PREFIX = "weight_"
 
 
-def weight_spec(layer: Dense) -> WeightSpec:
-    """How a quantized layer's weights are; `ValueError` for a float layer."""
-    if layer.spec.weight is None:
-        raise ValueError(f"{layer.path}: has float weights, expected a quantized layer")
-    return layer.spec.weight
+def weight_input(number: int) -> str:
+    """The name of the input that stands for the weight of lowering ``number``."""
+    return f"{PREFIX}{number}"
 
 
-def integer_weight(layer: Dense) -> IntegerWeight:
-    """A layer's codes and scales, computed by the function that its training step runs."""
-    spec = weight_spec(layer)
+class _Traced:
+    """Stands in for a layer's product while its model is traced."""
 
-    def quantize(kernel):
-        scale = integers.weight_scale(kernel, spec)
-        return scale, integers.weight_codes(kernel, scale, spec)
+    def __init__(self, lowering: Lowering, held: dict, number: int):
+        self.lowering, self.held, self.name = lowering, held, weight_input(number)
 
-    kernel = ops.convert_to_tensor(layer.kernel)
-    if not np.isfinite(ops.convert_to_numpy(kernel)).all():
-        raise ValueError(f"{layer.path}: the weights are not finite; expected finite weights")
-    scale, codes = (np.asarray(ops.convert_to_numpy(v)) for v in quantize(kernel))
-    return IntegerWeight(
-        path=layer.path,
-        codes=codes,
-        scale=scale,
-        bits=spec.bits,
-        dequantized=codes.astype(np.float32) * scale,
-    )
+    def __call__(self, x, kernel, *rest):
+        return self.lowering.trace(x, self.held[self.name], *rest)
 
 
-def float_twin(model: Transducer) -> tuple[Transducer, list[IntegerWeight]]:
-    """A float copy of the model on the integer grid, and the integers it stands for."""
-    twin = model.with_precision(None)
-    twin_layers = {layer.path: layer for layer in twin.dense_layers()}
-    weights = [integer_weight(layer) for layer in quantized_layers(model)]
-    for weight in weights:
-        twin_layers[weight.path].kernel.assign(weight.dequantized)
-    return twin, weights
+@contextlib.contextmanager
+def weights_as_inputs(
+    lowerings: Sequence[Lowering],
+) -> Iterator[Callable[[Signature], Signature]]:
+    """Within it, the layers take their weights from inputs that a signature is given.
+
+    Yields:
+        A function that adds those inputs to a signature.
+    """
+    held: dict[str, tf.Tensor] = {}
+    products = [lowering.layer.product for lowering in lowerings]
+    specs = {
+        weight_input(i): tf.TensorSpec(lowering.traced_shape, tf.float32, name=weight_input(i))
+        for i, lowering in enumerate(lowerings)
+    }
+
+    def with_weights(signature: Signature) -> Signature:
+        def function(**inputs):
+            held.update({name: inputs.pop(name) for name in specs})
+            return signature.function(**inputs)
+
+        return Signature(signature.name, function, {**signature.inputs, **specs})
+
+    for i, lowering in enumerate(lowerings):
+        lowering.layer.product = _Traced(lowering, held, i)
+    try:
+        yield with_weights
+    finally:
+        for lowering, product in zip(lowerings, products, strict=True):
+            lowering.layer.product = product

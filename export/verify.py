@@ -9,15 +9,18 @@ import numpy as np
 
 from asr_qat.decoding.transcribe import transcribe
 from asr_qat.models.transducer import Transducer
-from asr_qat.runtime.model_file import load_model_file
+from asr_qat.runtime.model_file import load_recognizer_file
 from asr_qat.runtime.recognizer import Recognizer
 
 from .encoder_parity import EncoderParity, compare_encoders
+from .graph_search import recognize
+from .kernels import Target
 from .layer_parity import LayerParity, StoredWeights, check_layer
-from .twin import integer_weight, quantized_layers
 
-ROWS = 64  # input rows compared for each layer
+ROWS = 64  # input rows compared for each layer on the engine that serves it
+OTHER_ROWS = 8  # and on the others
 CHUNKS = 24  # audio chunks run through both encoders
+OTHER_WAVES = 20  # utterances recognised on the engines that do not serve the file
 FLOAT_TOLERANCE = 1e-3  # of the largest output, for an encoder without integers
 
 
@@ -31,46 +34,108 @@ class Difference:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ParityReport:
-    """All that `verify` found."""
+class TranscriptParity:
+    """Transcripts of the file on one engine against those of Keras."""
 
-    layers: tuple[LayerParity, ...]
-    encoder: EncoderParity
-    transcripts_total: int
+    target: str
+    search: str  # "steps": signature by signature; "graph": recognize_chunk
+    total: int
     differences: tuple[Difference, ...]
 
     @property
+    def equal(self) -> int:
+        """Utterances with the same transcript."""
+        return self.total - len(self.differences)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ParityReport:
+    """All that `verify` found; the first target is the one that serves the file."""
+
+    layers: tuple[LayerParity, ...]  # every layer on every target
+    encoders: tuple[EncoderParity, ...]  # on every target
+    transcripts: tuple[TranscriptParity, ...]
+
+    @property
+    def encoder(self) -> EncoderParity:
+        """The encoder on the serving target."""
+        return self.encoders[0]
+
+    def layers_on(self, target: str) -> list[LayerParity]:
+        """The layers on one target."""
+        return [layer for layer in self.layers if layer.target == target]
+
+    @property
+    def served(self) -> list[LayerParity]:
+        """The layers on the serving target."""
+        return self.layers_on(self.encoder.target)
+
+    @property
     def layers_bit_equal(self) -> int:
-        """Quantized layers whose integers and outputs are identical."""
-        return sum(layer.bit_equal for layer in self.layers)
+        """Layers with all that is owed identical, on the serving target."""
+        return sum(layer.bit_equal for layer in self.served)
+
+    @property
+    def served_transcripts(self) -> list[TranscriptParity]:
+        """Those on the serving target, step by step first where that is it."""
+        return [t for t in self.transcripts if t.target == self.encoder.target]
+
+    @property
+    def differences(self) -> tuple[Difference, ...]:
+        """Utterances that the serving target transcribes differently."""
+        return self.served_transcripts[0].differences
+
+    @property
+    def transcripts_total(self) -> int:
+        """Utterances compared on the serving target."""
+        return self.served_transcripts[0].total
 
     @property
     def transcripts_equal(self) -> int:
-        """Utterances with the same transcript."""
-        return self.transcripts_total - len(self.differences)
+        """Utterances with the same transcript on the serving target."""
+        return self.served_transcripts[0].equal
 
     @property
     def exact(self) -> bool:
-        """Every quantized layer bit-equal; a float encoder within its tolerance."""
-        if self.layers:
-            return self.layers_bit_equal == len(self.layers)
+        """Every layer bit-equal on every target; a float encoder within its tolerance."""
+        if not all(layer.bit_equal for layer in self.layers):
+            return False
+        if self.encoder.codes_total:
+            return True
         return self.encoder.max_difference <= FLOAT_TOLERANCE * max(1.0, self.encoder.max_output)
 
     @property
     def passed(self) -> bool:
-        """`exact`, and every transcript equal."""
-        return self.exact and not self.differences
+        """`exact`, and every transcript of the serving target equal."""
+        return self.exact and not any(t.differences for t in self.served_transcripts)
+
+    def first_failure(self) -> str:
+        """The first thing that a report which is not exact found."""
+        for layer in self.layers:
+            if not layer.bit_equal:
+                return f"layer {layer.path} differs: {dataclasses.asdict(layer)}"
+        return f"the encoders differ by {self.encoder.max_difference:.2e}"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready, with the counts spelled out."""
         return {
             **dataclasses.asdict(self),
+            "encoder": dataclasses.asdict(self.encoder),
             "layers_bit_equal": self.layers_bit_equal,
-            "layers_total": len(self.layers),
+            "layers_total": len(self.served),
+            "differences": [dataclasses.asdict(d) for d in self.differences],
+            "transcripts_total": self.transcripts_total,
             "transcripts_equal": self.transcripts_equal,
             "exact": self.exact,
             "passed": self.passed,
         }
+
+
+def targets_of(layers: Sequence[Any]) -> list[Target]:
+    """The engines that a file is checked on; the one that its layers were trained for first."""
+    wanted = {Target.here(layer.spec.activation) for layer in layers if layer.spec.weight}
+    first = Target.BUILTIN if wanted == {Target.BUILTIN} else Target.here()
+    return [first, *(t for t in (Target.here(), Target.BUILTIN, Target.REFERENCE) if t != first)]
 
 
 def verify(
@@ -83,7 +148,8 @@ def verify(
     """Compares an exported file with the Keras model that it was made from.
 
     Args:
-        model: the Keras model.
+        model: the Keras model; for a file with float16 storage, with its float weights rounded
+            (`build.float16_served`).
         path: the file.
         waves: float32 utterances at the model's rate, whose transcripts are compared; the first
             of them also feed the layers. Without any, the layers get synthetic sounds.
@@ -93,28 +159,48 @@ def verify(
     Raises:
         ModelFileError: if the file is damaged or not ours.
     """
-    file = load_model_file(path)
+    file = load_recognizer_file(path)
     chunk, tail = file.metadata["chunk_samples"], file.metadata["tail_samples"]
-    layers = quantized_layers(model)
-    weights = [integer_weight(layer) for layer in layers]
-    encoder, rows = compare_encoders(
-        model, layers, weights, file.content, _chunks(waves or synthetic_waves(), chunk, tail)
+    layers = model.dense_layers()
+    targets = targets_of(layers)
+    encoders, rows = compare_encoders(
+        model, layers, file.content, _chunks(waves or synthetic_waves(), chunk, tail), targets
     )
     stored = StoredWeights(file.content)
+    pairs = [(layer, target) for target in targets for layer in layers if layer.path in rows]
     results = tuple(
-        check_layer(layer, _sample(rows[layer.path]), stored) for layer in progress(layers)
+        check_layer(
+            layer,
+            _sample(rows[layer.path], ROWS if target is targets[0] else OTHER_ROWS),
+            stored,
+            target,
+        )
+        for layer, target in progress(pairs)
     )
     recognizer = Recognizer(path)
     expected = [recognizer.text(ids) for ids in transcribe(model, waves, tail, chunk)]
-    received = [recognizer.transcribe(wave) for wave in progress(waves)]
     names = names or [f"utterance {i}" for i in range(len(waves))]
-    pairs = zip(names, expected, received, strict=True)
-    differences = tuple(Difference(name=n, keras=a, file=b) for n, a, b in pairs if a != b)
+
+    def compared(received, target, search):
+        trios = zip(names, expected, received, strict=False)
+        differences = (Difference(name=n, keras=a, file=b) for n, a, b in trios if a != b)
+        return TranscriptParity(
+            target=target.value,
+            search=search,
+            total=len(received),
+            differences=tuple(differences),
+        )
+
+    def in_graph(target):
+        heard = waves if target is targets[0] else waves[:OTHER_WAVES]
+        found = [recognizer.text(ids) for ids in recognize(file, progress(heard), target)]
+        return compared(found, target, "graph")
+
+    steps = [recognizer.transcribe(wave) for wave in progress(waves)]
     return ParityReport(
         layers=results,
-        encoder=encoder,
-        transcripts_total=len(waves),
-        differences=differences,
+        encoders=encoders,
+        transcripts=(compared(steps, Target.here(), "steps"), *(in_graph(t) for t in targets)),
     )
 
 
@@ -126,9 +212,9 @@ def _chunks(waves, chunk, tail):
     return list(joined.astype(np.float32).reshape(count, chunk))
 
 
-def _sample(rows):
-    """At most `ROWS` rows, spread evenly."""
-    return rows[np.linspace(0, len(rows) - 1, min(ROWS, len(rows))).astype(int)]
+def _sample(rows, most):
+    """At most so many rows, spread evenly."""
+    return rows[np.linspace(0, len(rows) - 1, min(most, len(rows))).astype(int)]
 
 
 def synthetic_waves(count: int = 2, seconds: float = 3.0, rate: int = 16000) -> list[np.ndarray]:

@@ -4,6 +4,7 @@ import argparse
 import json
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 HELP = "write a verified .tflite file from a trained model"
@@ -11,22 +12,37 @@ HELP = "write a verified .tflite file from a trained model"
 EPILOG = """\
 example:
   asr-qat export runs/int4/model.keras --out int4.tflite
-  asr-qat export runs/int4/model.keras --out int4.tflite --chunk-ms 160 --audio test.jsonl
-  asr-qat export runs/float/model.keras --out float.tflite"""
+  asr-qat export runs/int4/model.keras --out int4.tflite --audio test.jsonl --float16
+  asr-qat export runs/int4/model.keras --out int4.tflite --chunk-ms 320,80,1280 --utterance
+  asr-qat export runs/float/model.keras --out float.tflite
+signatures: frontend, encoder, prediction, joint, recognize_chunk (all of them, with greedy search
+inside the graph); further chunk sizes have theirs, such as encoder_80ms; encode_utterance."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        "Converts the model (builtin operators only, one signature each for front end, encoder "
-        "chunk, prediction step and joint), puts its trained integers into the file, and proves "
-        "that the file multiplies them. A file that fails the proof is not written."
+        "Converts the model (builtin operators only), puts its trained integers into the file, "
+        "and proves that the file multiplies them: layer by layer on XNNPACK, on the built-in and "
+        "on the reference kernels. A file that fails the proof is not written."
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("model", help="model.keras written by `asr-qat train`")
     parser.add_argument("--out", required=True, help="the .tflite file")
-    parser.add_argument("--chunk-ms", type=int, default=320, help="audio of one call (320)")
+    parser.add_argument(
+        "--chunk-ms",
+        type=chunk_sizes,
+        default=[320],
+        metavar="MS[,MS…]",
+        help="audio of one call (320); several sizes share all weights, the first is the default",
+    )
+    parser.add_argument(
+        "--utterance", action="store_true", help="add the encoder of a whole utterance"
+    )
+    parser.add_argument(
+        "--float16", action="store_true", help="store as float16 what stays float: half its bytes"
+    )
     parser.add_argument("--recipe", help="another precision than the model was trained at")
     parser.add_argument(
         "--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of it"
@@ -34,11 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--audio", help="manifest to run the proof on, transcripts included")
 
 
+def chunk_sizes(text: str) -> list[int]:
+    """``"320,80"`` -> ``[320, 80]``."""
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"received {text!r}, expected milliseconds such as 320 or 320,80"
+        ) from None
+
+
 def run(args: argparse.Namespace) -> int:
     """Exports, and prints what was proved."""
     from .tensorflow_quiet import quiet_tensorflow
 
     quiet_tensorflow()
+    from tqdm import tqdm
+
     from asr_qat.data.audio import load_audio
     from asr_qat.data.manifest import read_manifest
     from asr_qat.export.exporter import export_model
@@ -56,9 +84,16 @@ def run(args: argparse.Namespace) -> int:
     record = Path(args.model).with_name("run.json")
     training = json.loads(record.read_text()) if record.exists() else {}
     waves = [load_audio(u.audio_filepath) for u in read_manifest(args.audio)] if args.audio else []
-    with without_native_notes():
+    with without_native_notes() as terminal:
         report = export_model(
-            model, args.out, chunk_ms=args.chunk_ms, waves=waves, training=training
+            model,
+            args.out,
+            chunk_ms=args.chunk_ms,
+            utterance=args.utterance,
+            float16=args.float16,
+            waves=waves,
+            training=training,
+            progress=partial(tqdm, file=terminal, disable=None),
         )
     size = Path(args.out).stat().st_size
     if args.json:

@@ -1,108 +1,74 @@
-"""`asr-qat inspect`: what is inside a .tflite file."""
+"""`asr-qat inspect`: what is inside .tflite files, and how they differ."""
 
 import argparse
-import dataclasses
 import json
 import sys
+from pathlib import Path
 
-from .table import print_table
-
-HELP = "show tensors, bits, bytes and delegation of a .tflite file"
+HELP = "show and compare tensors, bits, bytes and delegation of .tflite files"
 
 EPILOG = """\
 example:
-  asr-qat inspect model.tflite              # totals of each signature
-  asr-qat inspect model.tflite --tensors    # and every constant tensor"""
+  asr-qat inspect model.tflite                         # everything in one file
+  asr-qat inspect float.tflite int4.tflite             # files side by side
+  asr-qat inspect model.tflite --picture bytes.svg     # where the bytes are"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        "Shows what a .tflite file holds: operators, weights, bits per parameter, streaming "
-        "states, and which operators XNNPACK takes over. Works on files of others, too."
+        "Shows what .tflite files hold: tensors, operators, weights, bits per parameter, streaming "
+        "states, and which operators XNNPACK takes over; of several files, the differences. Works "
+        "on files of others, too: nothing vouches for those, so they are read in a process of "
+        "their own, with limits."
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("model", help="a .tflite file")
-    parser.add_argument("--tensors", action="store_true", help="list every constant tensor")
+    parser.add_argument("models", nargs="+", metavar="model", help="a .tflite file")
+    parser.add_argument(
+        "--tensors",
+        action=argparse.BooleanOptionalAction,
+        help="list every constant (of several files: every one that differs); default: for one "
+        "file, and in JSON",
+    )
+    parser.add_argument(
+        "--picture", metavar="FILE", help="draw where the bytes are, as .png, .svg or .pdf"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints the report."""
+    """Prints the report or the comparison."""
+    from asr_qat.export.compare import compare, comparison_document
+    from asr_qat.export.file_report import document
     from asr_qat.export.inspect import inspect_file
 
+    from .inspect_text import print_comparison, print_report
     from .native_logs import without_native_notes
 
     with without_native_notes():
-        report = inspect_file(args.model)
+        reports = [inspect_file(path) for path in args.models]
+    comparison = compare(reports) if len(reports) > 1 else None
+    if args.picture is not None:
+        from .inspect_picture import draw
+
+        draw(reports, Path(args.picture))
     if args.json:
-        document = dataclasses.asdict(report)
-        document["path"] = str(report.path)
-        document["encoder_weight_bytes"] = report.encoder_weight_bytes
-        for part, described in zip(report.parts, document["parts"], strict=True):
-            if part.delegation is not None:
-                described["delegation"]["share"] = part.delegation.share
-        if not args.tensors:
-            del document["tensors"]
-        json.dump(document, sys.stdout, ensure_ascii=False, indent=1)
+        tensors = args.tensors is not False
+        documents = [document(report, tensors) for report in reports]
+        if comparison is None:
+            found = documents[0]
+        else:
+            found = {"files": documents, "comparison": comparison_document(comparison, tensors)}
+        json.dump(found, sys.stdout, ensure_ascii=False, indent=1)
         print()
+    elif comparison is None:
+        print_report(reports[0], tensors=args.tensors is not False)
     else:
-        print_report(report, tensors=args.tensors)
+        print_comparison(comparison, tensors=bool(args.tensors))
+    if args.picture is not None:
+        print(f"wrote {args.picture}", file=sys.stderr)
     return 0
-
-
-def print_report(report, tensors: bool) -> None:
-    """Prints an `asr_qat.export.inspect.FileReport` as text."""
-    totals = report.totals
-    print(f"{report.path}: {report.file_bytes:,} bytes")
-    if report.metadata is not None:
-        vocabulary = report.metadata["vocabulary"]
-        print(
-            f"written by {report.metadata.get('producer', '?')}; "
-            f"{report.metadata['sample_rate']} Hz, "
-            f"{1000 * report.metadata['chunk_samples'] / report.metadata['sample_rate']:g} ms a "
-            f"chunk, {len(vocabulary['pieces'])} labels ({vocabulary.get('kind', '?')})"
-        )
-    else:
-        print("no asr_qat metadata: not written by `asr-qat export`")
-    print(
-        f"constants {totals.weight_bytes:,} bytes, {totals.parameters:,} parameters, "
-        f"{totals.bits_per_parameter:.2f} bits each, scales included"
-    )
-    if report.encoder_weight_bytes is not None:
-        print(f"encoder weights {report.encoder_weight_bytes:,} bytes")
-    print()
-    rows = [("part", "bytes", "parameters", "bits", "states", "XNNPACK", "bytes by type")]
-    for part in report.parts:
-        split = part.delegation
-        rows.append(
-            (
-                part.name,
-                f"{part.totals.weight_bytes:,}",
-                f"{part.totals.parameters:,}",
-                f"{part.totals.bits_per_parameter:.2f}",
-                f"{part.state_bytes:,}",
-                "?" if split is None else f"{split.delegated}/{split.operators}",
-                ", ".join(f"{k} {v:,}" for k, v in part.totals.bytes_by_type.items()),
-            )
-        )
-    print_table(rows)
-    for part in report.parts:
-        print(f"\n{part.name}: " + ", ".join(f"{k} {v}" for k, v in part.operators.items()))
-        split = part.delegation
-        if split is not None and split.left:
-            left = ", ".join(f"{k} {v}" for k, v in split.left.items())
-            print(f"  not delegated: {left}; {split.partitions} XNNPACK partition(s)")
-    if tensors:
-        print()
-        rows = [("part", "type", "shape", "bytes", "scales", "buffer", "name")]
-        for t in report.tensors:
-            shape = "x".join(map(str, t.shape)) or "scalar"
-            rows.append(
-                (t.part, t.type, shape, f"{t.data_bytes:,}", str(t.scales), str(t.buffer), t.name)
-            )
-        print_table(rows)
 
 
 if __name__ == "__main__":

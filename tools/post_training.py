@@ -7,7 +7,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from asr_qat.export.flatbuffer import operator_name, read_model, text
+from asr_qat.export.flatbuffer import layer_of, operator_name, read_model, text
 from asr_qat.export.metadata import attach
 from asr_qat.runtime.model_file import load_model_file
 
@@ -46,7 +46,7 @@ def quantize_after_training(
         )
         for name in _encoder_products(source.content):
             job.update_quantization_recipe(
-                regex=f"^{re.escape(name)}",
+                regex=f"^{re.escape(name)};",
                 operation_name=qtyping.TFLOperationName.FULLY_CONNECTED,
                 op_config=config,
             )
@@ -61,13 +61,12 @@ def quantize_after_training(
 
 
 def _encoder_products(content: bytes) -> list[str]:
-    """Names of the outputs of the encoder's FULLY_CONNECTED operators."""
+    """Names of the outputs of the FULLY_CONNECTED operators with weights of the encoder."""
     model = read_model(content)
-    signature = next(s for s in model.signatureDefs if text(s.signatureKey) == "encoder")
-    graph = model.subgraphs[signature.subgraphIndex]
-    codes = model.operatorCodes
     return [
         text(graph.tensors[op.outputs[0]].name)
+        for graph in model.subgraphs
         for op in graph.operators
-        if operator_name(codes[op.opcodeIndex]) == "FULLY_CONNECTED"
+        if operator_name(model.operatorCodes[op.opcodeIndex]) == "FULLY_CONNECTED"
+        and "/encoder/" in layer_of(graph.tensors[op.inputs[1]])
     ]

@@ -4,12 +4,13 @@ from typing import Any, TextIO
 
 
 def print_precision(model: Any, stream: TextIO) -> None:
-    """Prints path, shape, recipe and bits of each dense layer, and what the encoder comes to."""
+    """Prints path, shape, recipe and bits of each layer, and what the encoder comes to."""
     from asr_qat.export.exporter import precision_table
+    from asr_qat.export.lowering import weighted_layers
 
     from .table import print_table
 
-    layers = precision_table(model)
+    layers = precision_table(weighted_layers(model))
     rows = [("layer", "in", "out", "recipe", "weight bits", "activations")]
     for layer in layers:
         inward, outward = layer["shape"]

@@ -45,9 +45,7 @@ class SpeechDataset(grain.IterDataset[Batch]):
     """
 
     def __init__(self, source: "BatchSource", num_threads: int):
-        options = grain.ReadOptions(
-            num_threads=num_threads, prefetch_buffer_size=4 * max(num_threads, 1)
-        )
+        options = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=4 * num_threads)
         super().__init__(grain.MapDataset.source(source).to_iter_dataset(options))
         self.source = source
         self.steps_per_epoch = source.steps_per_epoch

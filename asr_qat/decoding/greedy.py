@@ -8,58 +8,72 @@ from keras import ops
 Tensor = Any
 
 
+def likeliest(logits: Tensor) -> Tensor:
+    """The first label of the largest logit, ``[batch, vocabulary]`` -> int32 ``[batch]``.
+
+    (Keras' ``argmax`` tells -0 from 0 with operators that TFLite does not have.)
+    """
+    count = logits.shape[-1]
+    largest = ops.max(logits, axis=-1, keepdims=True)
+    return ops.min(
+        ops.where(logits >= largest, ops.arange(count, dtype="int32"), count - 1), axis=-1
+    )
+
+
 def greedy_search(
     encoded: Tensor,
     lengths: Tensor,
     predict: Callable[[Tensor, dict], tuple[Tensor, dict]],
     joint: Callable[[Tensor, Tensor], Tensor],
-    initial_state: dict,
+    label: Tensor,
+    state: dict,
     max_labels: int,
     max_symbols_per_frame: int,
-) -> tuple[Tensor, Tensor]:
-    """The labels of a batch of utterances.
+) -> tuple[Tensor, Tensor, Tensor, dict]:
+    """The labels of a batch of utterances, or of their next chunks.
 
     Args:
         encoded: ``[batch, time, dim]``.
         lengths: int32 ``[batch]``, frames of each utterance.
         predict: label int32 ``[batch]``, state -> prediction ``[batch, dim]``, state.
         joint: frame ``[batch, dim]``, prediction -> logits ``[batch, vocabulary]``.
-        initial_state: of the prediction network, for ``batch`` rows.
+        label: int32 ``[batch]``, the last label before; 0 at the start of an utterance.
+        state: of the prediction network before that label; zeros at the start.
         max_labels: labels kept for an utterance, at most.
         max_symbols_per_frame: labels emitted in one frame, at most.
 
     Returns:
-        Labels int32 ``[batch, max_labels]``, 0 beyond the end; their counts int32 ``[batch]``.
+        Labels int32 ``[batch, max_labels]``, 0 beyond the end; their counts int32 ``[batch]``;
+        ``label`` and ``state`` for the next chunk.
     """
     batch, time, _ = encoded.shape
     none = ops.zeros((batch,), dtype="int32")
-    predicted, state = predict(none, initial_state)
-    start = (none, none, none, ops.zeros((batch, max_labels), dtype="int32"), predicted, state)
+    start = (none, none, none, ops.zeros((batch, max_labels), dtype="int32"), label, state)
 
-    def unfinished(frame, _in_frame, _count, _labels, _predicted, _state):
+    def unfinished(frame, _in_frame, _count, _labels, _label, _state):
         return ops.any(frame < lengths)
 
-    def advance(frame, in_frame, count, labels, predicted, state):
-        here = ops.take_along_axis(encoded, ops.minimum(frame, time - 1)[:, None, None], axis=1)[
-            :, 0
-        ]
-        best = ops.cast(ops.argmax(joint(here, predicted), axis=-1), "int32")
+    def advance(frame, in_frame, count, labels, label, state):
+        here = ops.expand_dims(ops.minimum(frame, time - 1), (1, 2))
+        here = ops.squeeze(ops.take_along_axis(encoded, here, axis=1), 1)
+        predicted, after = predict(label, state)
+        best = likeliest(joint(here, predicted))
         emits = ops.logical_and(best > 0, frame < lengths)
         emits = ops.logical_and(emits, count < max_labels)
-        place = ops.logical_and(ops.arange(max_labels)[None, :] == count[:, None], emits[:, None])
-        labels = ops.where(place, best[:, None], labels)
+        emitted = ops.expand_dims(emits, 1)
+        last = ops.equal(ops.arange(max_labels, dtype="int32"), ops.expand_dims(count, 1))
+        labels = ops.where(ops.logical_and(last, emitted), ops.expand_dims(best, 1), labels)
         count = count + ops.cast(emits, "int32")
         in_frame = ops.where(emits, in_frame + 1, 0)
         full = in_frame >= max_symbols_per_frame
         in_frame = ops.where(full, 0, in_frame)
         moves = ops.logical_or(ops.logical_not(emits), full)
         frame = frame + ops.cast(moves, "int32")
-        next_predicted, next_state = predict(best, state)
-        predicted = ops.where(emits[:, None], next_predicted, predicted)
-        state = {k: ops.where(emits[:, None], next_state[k], state[k]) for k in state}
-        return frame, in_frame, count, labels, predicted, state
+        label = ops.where(emits, best, label)
+        state = {k: ops.where(emitted, after[k], state[k]) for k in state}
+        return frame, in_frame, count, labels, label, state
 
-    _, _, count, labels, _, _ = ops.while_loop(
+    _, _, count, labels, label, state = ops.while_loop(
         unfinished, advance, start, maximum_iterations=time + max_labels
     )
-    return labels, count
+    return labels, count, label, state

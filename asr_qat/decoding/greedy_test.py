@@ -49,12 +49,13 @@ def search(network, encoded, lengths, max_labels, max_symbols):
             lengths,
             network.predict,
             network.joint,
+            ops.zeros((encoded.shape[0],), dtype="int32"),
             {"memory": ops.zeros((encoded.shape[0], DIM))},
             max_labels,
             max_symbols,
         )
 
-    labels, counts = compiled(run)(
+    labels, counts, _, _ = compiled(run)(
         ops.convert_to_tensor(encoded), ops.convert_to_tensor(np.asarray(lengths, np.int32))
     )
     return ops.convert_to_numpy(labels), ops.convert_to_numpy(counts)

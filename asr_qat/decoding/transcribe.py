@@ -55,14 +55,16 @@ def _decoder(model):
         encoded = model.encode(audio)
         frames = encoded.shape[1]
         table = model.prediction.table
-        return greedy_search(
+        labels, counts, _, _ = greedy_search(
             encoded,
             model.encoded_length(lengths),
             predict=model.prediction.step,
             joint=lambda frame, predicted: model.joint.step(frame, predicted, table),
-            initial_state=model.prediction.initial_state(audio.shape[0]),
+            label=ops.zeros((audio.shape[0],), dtype="int32"),
+            state=model.prediction.initial_state(audio.shape[0]),
             max_labels=frames * model.config.max_symbols_per_frame,
             max_symbols_per_frame=model.config.max_symbols_per_frame,
         )
+        return labels, counts
 
     return decode

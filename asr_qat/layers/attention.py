@@ -1,6 +1,7 @@
-"""Multi-head self-attention over a bounded past, with rotary positions."""
+"""Causal multi-head self-attention over a bounded past, with rotary positions."""
 
 import math
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -10,47 +11,101 @@ from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.dense import Dense
 
 MASKED = -1e9  # added to the score of a key that must not be seen
+PERIOD = 512  # frames after which the rotations repeat; a window must be shorter
 
 
-def rotary_tables(count, size: int):
-    """Cosines and sines of rotary positions 0 .. count-1 (2104.09864), ``[count, size // 2]``."""
-    frequencies = (10000.0 ** (-np.arange(0, size, 2) / size)).astype(np.float32)
-    angles = ops.arange(0, count, dtype="float32")[:, None] * frequencies[None, :]
-    return ops.cos(angles), ops.sin(angles)
+class Window(NamedTuple):
+    """What all attention layers of a stack need to know about a chunk, computed once.
 
-
-def rotate(x, cosines, sines):
-    """Turns pairs (i, i + size/2) of ``[batch, heads, n, size]`` by their position's angles."""
-    half = x.shape[-1] // 2
-    first, second = x[..., :half], x[..., half:]
-    return ops.concatenate(
-        [first * cosines - second * sines, second * cosines + first * sines], axis=-1
-    )
-
-
-def band_mask(queries, left_context: int):
-    """Query i sees the keys i .. i + left_context of a window that starts left_context back.
-
-    Returns:
-        float32 ``[queries, left_context + queries]``: 0 where a key is seen, else `MASKED`.
+    Attributes:
+        cosines: float32 ``[time, head size]``, of the chunk's positions.
+        sines: float32 ``[time, head size]``, negative in the first half.
+        mask: float32 ``[time, left_context + time]``: 0 where a key is seen, else `MASKED`.
     """
-    keys = ops.arange(0, left_context + queries, dtype="int32")[None, :]
-    distance = keys - ops.arange(0, queries, dtype="int32")[:, None]
-    seen = ops.logical_and(distance >= 0, distance <= left_context)
-    return ops.where(seen, 0.0, MASKED)
+
+    cosines: Any
+    sines: Any
+    mask: Any
+
+
+def rotary_turns(size: int) -> np.ndarray:
+    """Radians a frame of each of ``size // 2`` rotations (2104.09864), whole turns in `PERIOD`.
+
+    From one radian a frame to one turn in `PERIOD` frames, in even ratios, each rounded to a
+    whole number of turns: so a stream's position can be kept modulo `PERIOD`, exactly.
+    """
+    turns = np.geomspace(PERIOD / (2 * np.pi), 1.0, size // 2)
+    return (np.rint(turns) * (2 * np.pi / PERIOD)).astype(np.float32)
+
+
+def rotate(x, window: Window):
+    """Turns pairs (i, i + size/2) of ``[batch, heads, time, size]`` by their position's angles."""
+    first, second = ops.split(x, 2, axis=-1)
+    swapped = ops.concatenate([second, first], axis=-1)
+    return x * window.cosines + swapped * window.sines
 
 
 @keras.saving.register_keras_serializable("asr_qat")
-class CausalAttention(StreamingLayer):
-    """Self-attention in which a frame sees itself and ``left_context`` frames before it.
+class AttentionWindow(StreamingLayer):
+    """The positions of a chunk's frames, and which keys each of them sees.
 
-    Positions enter by rotating queries and keys, so only their distance counts, and the cached
-    keys can stay unrotated: a chunk's window always starts at position 0.
+    Query i sees the keys i .. i + left_context of a window that starts left_context frames back,
+    but for those before the start of the stream. Keys are kept rotated by their own position, so
+    a chunk rotates its new frames alone; only the distance of two frames counts in their product.
+
+    Args:
+        left_context: frames before the present one that are seen, 1 to `PERIOD` / 2.
+        head_size: of the attention layers; even.
+    """
+
+    def __init__(self, left_context, head_size, **kwargs):
+        super().__init__(**kwargs)
+        if not 1 <= left_context <= PERIOD // 2:
+            raise ValueError(f"left_context: received {left_context}, expected 1 to {PERIOD // 2}")
+        self.left_context, self.head_size = left_context, head_size
+        self.turns = rotary_turns(head_size)
+
+    def initial_state(self, batch):
+        """``position``: frames before the chunk; float32 counts 186 hours of 40 ms frames."""
+        return {"position": ops.zeros((1,))}
+
+    def step(self, x, state, training=False):
+        """A chunk ``[batch, time, dim]`` (for its length alone) -> its `Window`."""
+        time, position = ops.shape(x)[1], state["position"]
+        places = position + ops.arange(0, time, dtype="float32")
+        places = places - PERIOD * ops.floor(places * (1.0 / PERIOD))
+        angles = places[:, None] * self.turns
+        # The scale of the scores, 1 / sqrt(size), is shared out between queries and keys.
+        scale = self.head_size**-0.25
+        cosines, sines = ops.cos(angles) * scale, ops.sin(angles) * scale
+        window = Window(
+            ops.concatenate([cosines, cosines], axis=-1),
+            ops.concatenate([-sines, sines], axis=-1),
+            self._mask(time, position),
+        )
+        return window, {"position": position + ops.cast(time, "float32")}
+
+    def _mask(self, time, position):
+        keys = ops.arange(0, self.left_context + time, dtype="float32")[None, :]
+        distance = keys - ops.arange(0, time, dtype="float32")[:, None]
+        outside = ops.maximum(-distance, distance - float(self.left_context))
+        absent = (float(self.left_context) - position) - keys  # > 0 before the stream's start
+        return ops.minimum(ops.maximum(ops.maximum(outside, absent), 0.0), 1.0) * MASKED
+
+    def get_config(self):
+        """The constructor's arguments."""
+        sizes = {"left_context": self.left_context, "head_size": self.head_size}
+        return {**super().get_config(), **sizes}
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class CausalAttention(keras.layers.Layer):
+    """Self-attention in which a frame sees itself and the frames before it in a `Window`.
 
     Args:
         dim: width of input and output.
         heads: attention heads; ``dim / heads`` must be even.
-        left_context: frames before the present one that are seen, at least 1.
+        left_context: frames before the present one that are seen, the window's.
         dropout: rate on the attention weights.
         precision: a recipe's name or a `Policy`.
     """
@@ -59,8 +114,6 @@ class CausalAttention(StreamingLayer):
         super().__init__(**kwargs)
         if dim % (2 * heads):
             raise ValueError(f"dim / heads must be even; received dim={dim}, heads={heads}")
-        if left_context < 1:
-            raise ValueError(f"left_context: received {left_context}, expected at least 1")
         self.dim, self.heads, self.left_context = dim, heads, left_context
         self.rate, self.precision = dropout, precision
         self.inward = Dense(3 * dim, use_bias=False, precision=precision, name="query_key_value")
@@ -73,45 +126,25 @@ class CausalAttention(StreamingLayer):
         self.outward.build(input_shape)
 
     def initial_state(self, batch):
-        """Keys and values of the past ``[batch, left_context, dim]``, and which of them exist."""
-        past = (batch, self.left_context, self.dim)
-        return {
-            "keys": ops.zeros(past),
-            "values": ops.zeros(past),
-            "valid": ops.zeros((batch, self.left_context)),
-        }
+        """Rotated keys, and values, of the past: ``[batch, heads, left_context, dim / heads]``."""
+        past = (batch, self.heads, self.left_context, self.dim // self.heads)
+        return {"keys": ops.zeros(past), "values": ops.zeros(past)}
 
-    def step(self, x, state, training=False):
-        """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
-        query, key, value = ops.split(self.inward(x), 3, axis=-1)
-        keys = ops.concatenate([state["keys"], key], axis=1)
-        values = ops.concatenate([state["values"], value], axis=1)
-        valid = ops.concatenate([state["valid"], ops.ones_like(x[:, :, 0])], axis=1)
-        past = self.left_context
-        y = self.outward(self._attend(query, keys, values, valid, training))
-        return y, {"keys": keys[:, -past:], "values": values[:, -past:], "valid": valid[:, -past:]}
-
-    def _attend(self, query, keys, values, valid, training):
-        time = ops.shape(query)[1]
-        size = self.dim // self.heads
-        cosines, sines = rotary_tables(self.left_context + time, size)
-        query = rotate(self._split(query), cosines[self.left_context :], sines[self.left_context :])
-        keys = rotate(self._split(keys), cosines, sines)
-        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) * (1.0 / math.sqrt(size))
-        absent = (1.0 - valid) * MASKED
-        scores = scores + band_mask(time, self.left_context) + absent[:, None, None, :]
+    def step(self, x, state, window, training=False):
+        """``[batch, time, dim]`` -> ``[batch, time, dim]``, next state."""
+        time, size = ops.shape(x)[1], self.dim // self.heads
+        # [batch, 3 heads, time, size]: the heads' queries, keys and values.
+        joined = ops.reshape(self.inward(x), (-1, time, 3 * self.heads, size))
+        joined = ops.transpose(joined, (0, 2, 1, 3))
+        turned = rotate(joined[:, : 2 * self.heads], window)
+        query, key = ops.split(turned, 2, axis=1)
+        keys = ops.concatenate([state["keys"], key], axis=2)
+        values = ops.concatenate([state["values"], joined[:, 2 * self.heads :]], axis=2)
+        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) + window.mask
         weights = self.dropout(ops.softmax(scores, axis=-1), training=training)
-        context = ops.transpose(ops.matmul(weights, self._split(values)), (0, 2, 1, 3))
-        return ops.reshape(context, (-1, time, self.dim))
-
-    def _split(self, x):
-        """``[batch, time, dim]`` -> ``[batch, heads, time, dim / heads]``."""
-        x = ops.reshape(x, (-1, ops.shape(x)[1], self.heads, self.dim // self.heads))
-        return ops.transpose(x, (0, 2, 1, 3))
-
-    def compute_output_shape(self, input_shape):
-        """Unchanged."""
-        return input_shape
+        context = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
+        y = self.outward(ops.reshape(context, (-1, time, self.dim)))
+        return y, {"keys": keys[:, :, time:], "values": values[:, :, time:]}
 
     def get_config(self):
         """The constructor's arguments."""

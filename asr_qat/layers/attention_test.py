@@ -2,11 +2,47 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr_qat.layers.attention import CausalAttention, band_mask, rotary_tables, rotate
-from asr_qat.testing import check_streaming_layer
+from asr_qat.layers.attention import (
+    PERIOD,
+    AttentionWindow,
+    CausalAttention,
+    Window,
+    rotary_turns,
+    rotate,
+)
+from asr_qat.layers.base import StreamingLayer
+from asr_qat.testing import call_in_chunks, check_streaming_layer
 
 # Masked values are multiplied by zero, so what stands in for the future must be a number.
 FUTURE = 1e3
+
+
+class Attention(StreamingLayer):
+    """A window and one attention layer."""
+
+    def __init__(self, dim, heads, left_context, dropout=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.sizes = {"dim": dim, "heads": heads, "left_context": left_context}
+        self.window = AttentionWindow(left_context, dim // heads)
+        self.attention = CausalAttention(dim, heads, left_context, dropout)
+
+    def build(self, input_shape):
+        self.attention.build(input_shape)
+
+    def initial_state(self, batch):
+        parts = {"window": self.window, "attention": self.attention}
+        return {name: part.initial_state(batch) for name, part in parts.items()}
+
+    def step(self, x, state, training=False):
+        window, place = self.window.step(x, state["window"])
+        y, past = self.attention.step(x, state["attention"], window, training=training)
+        return y, {"window": place, "attention": past}
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return {**super().get_config(), **self.sizes}
 
 
 def frames(seed, count, dim=16, batch=1):
@@ -15,18 +51,18 @@ def frames(seed, count, dim=16, batch=1):
 
 @pytest.mark.parametrize("left_context", [1, 4, 50])
 def test_streaming_contract(left_context):
-    layer = CausalAttention(16, 2, left_context)
+    layer = Attention(16, 2, left_context)
     check_streaming_layer(layer, (20, 16), (1, 3, 8), future=FUTURE)
 
 
 def test_equals_attention_written_out():
     """Query i sees keys i - left_context .. i, scored after rotation by their own positions."""
-    layer = CausalAttention(16, 2, left_context=3)
+    layer = Attention(16, 2, left_context=3)
     x = frames(0, 9)
     y = ops.convert_to_numpy(layer(x))[0]
     inward, outward = (w.astype(np.float64) for w in layer.get_weights())
     query, key, value = np.split(x[0] @ inward, 3, axis=-1)
-    turn = np.exp(1j * np.arange(9)[:, None] * 10000.0 ** (-np.arange(0, 8, 2) / 8))
+    turn = np.exp(1j * np.arange(9)[:, None] * rotary_turns(8).astype(np.float64))
     context = np.zeros((9, 16))
     for head in range(2):
         part = slice(8 * head, 8 * head + 8)
@@ -40,7 +76,7 @@ def test_equals_attention_written_out():
 
 
 def test_input_older_than_the_left_context_has_no_influence():
-    layer = CausalAttention(16, 4, left_context=5)
+    layer = Attention(16, 4, left_context=5)
     x = frames(1, 16)
     changed = x.copy()
     changed[:, :8] = 7.0
@@ -51,36 +87,53 @@ def test_input_older_than_the_left_context_has_no_influence():
 
 def test_the_place_in_the_sequence_does_not_matter():
     """With the same frames in the context, a frame's output is the same anywhere."""
-    layer = CausalAttention(16, 2, left_context=4)
+    layer = Attention(16, 2, left_context=4)
     x, before = frames(2, 10), frames(3, 57)
     moved = ops.convert_to_numpy(layer(np.concatenate([before, x], axis=1)))[:, 57:]
     np.testing.assert_allclose(moved[:, 4:], ops.convert_to_numpy(layer(x))[:, 4:], atol=1e-5)
 
 
+def window_at(position, time=1, left_context=4, size=8):
+    layer = AttentionWindow(left_context, size)
+    state = {"position": np.full((1,), position, np.float32)}
+    return Window(*map(ops.convert_to_numpy, layer.step(np.zeros((1, time, 1)), state)[0]))
+
+
 def test_rotated_products_depend_on_the_distance_alone():
-    cosines, sines = (ops.convert_to_numpy(v) for v in rotary_tables(40, 8))
     query, key = frames(4, 1, 8)[:, None], frames(5, 1, 8)[:, None]
 
     def score(i, j):
-        q = rotate(ops.convert_to_tensor(query), cosines[i : i + 1], sines[i : i + 1])
-        k = rotate(ops.convert_to_tensor(key), cosines[j : j + 1], sines[j : j + 1])
-        return float(ops.sum(q * k))
+        return float(ops.sum(rotate(query, window_at(i)) * rotate(key, window_at(j))))
 
     assert score(7, 3) == pytest.approx(score(39, 35), abs=1e-4)
+    assert score(7, 3) == pytest.approx(score(PERIOD + 1, PERIOD - 3), abs=1e-4)
     assert score(7, 3) != pytest.approx(score(7, 4), abs=1e-3)
 
 
-def test_band_mask():
-    seen = ops.convert_to_numpy(band_mask(3, 2)) == 0
+def test_positions_repeat_exactly_after_whole_periods():
+    far = window_at(1000 * PERIOD + 5, time=3)
+    for now, later in zip(window_at(PERIOD + 5, time=3), far, strict=True):
+        np.testing.assert_array_equal(now, later)
+
+
+def test_the_mask_shows_the_band_and_hides_what_was_before_the_start():
+    seen = window_at(position=1, time=3, left_context=2).mask == 0
     assert seen.tolist() == [
-        [True, True, True, False, False],
+        [False, True, True, False, False],
         [False, True, True, True, False],
         [False, False, True, True, True],
     ]
 
 
+def test_a_stream_longer_than_a_period():
+    layer = Attention(8, 1, left_context=6)
+    x = frames(8, PERIOD + 40, 8)
+    whole = ops.convert_to_numpy(layer(x))
+    np.testing.assert_allclose(call_in_chunks(layer, x, 46), whole, atol=1e-5)
+
+
 def test_dropout_acts_in_training_alone():
-    layer = CausalAttention(16, 2, 4, dropout=0.5)
+    layer = Attention(16, 2, 4, dropout=0.5)
     x = frames(6, 12)
     still = ops.convert_to_numpy(layer(x))
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(x, training=False)), still)
@@ -91,9 +144,10 @@ def test_dropout_acts_in_training_alone():
     ("arguments", "message"),
     [
         ((12, 4, 8), "dim / heads must be even; received dim=12, heads=4"),
-        ((16, 2, 0), "left_context: received 0, expected at least 1"),
+        ((16, 2, 0), "left_context: received 0, expected 1 to 256"),
+        ((16, 2, 300), "left_context: received 300, expected 1 to 256"),
     ],
 )
 def test_sizes_that_cannot_be(arguments, message):
     with pytest.raises(ValueError, match=message):
-        CausalAttention(*arguments)
+        Attention(*arguments)

@@ -1,19 +1,16 @@
 """The streaming Conformer block (2005.08100; left context only, as in 2203.15952).
 
-Its products have no biases: each follows a norm, whose offset does the same work.
+Norms are root mean squares (1910.07467), half the operators of a layer normalisation; those in
+front of a product have no gain, which the product's own weights are.
 """
 
 import keras
 
-from asr_qat.layers.attention import CausalAttention
-from asr_qat.layers.base import StreamingLayer
+from asr_qat.layers.attention import CausalAttention, Window
+from asr_qat.layers.base import State
 from asr_qat.layers.convolution import ConvolutionModule
 from asr_qat.layers.dense import Dense
-
-
-def norm(name):
-    """The layer normalisation used throughout."""
-    return keras.layers.LayerNormalization(epsilon=1e-5, name=name)
+from asr_qat.layers.norm import EPSILON, rms_normalize
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -30,7 +27,6 @@ class FeedForward(keras.layers.Layer):
     def __init__(self, dim, expansion=4, dropout=0.0, precision="float32", **kwargs):
         super().__init__(**kwargs)
         self.dim, self.expansion, self.rate = dim, expansion, dropout
-        self.norm = norm("norm")
         self.widen = Dense(
             expansion * dim, "swish", use_bias=False, precision=precision, name="widen"
         )
@@ -40,16 +36,13 @@ class FeedForward(keras.layers.Layer):
 
     def build(self, input_shape):
         """``[..., dim]``."""
-        self.norm.build(input_shape)
         self.widen.build(input_shape)
         self.narrow.build((*input_shape[:-1], self.expansion * self.dim))
 
     def call(self, x, training=False):
         """``[..., dim]`` -> ``[..., dim]``."""
-        # The half is taken before the product, where it changes no code and no bit of the result;
-        # after it, the converter would fold it into the weights and their grid would be lost.
-        x = 0.5 * self.inner_dropout(self.widen(self.norm(x)), training=training)
-        return self.outer_dropout(self.narrow(x), training=training)
+        x = self.inner_dropout(self.widen(rms_normalize(x)), training=training)
+        return 0.5 * self.outer_dropout(self.narrow(x), training=training)
 
     def compute_output_shape(self, input_shape):
         """Unchanged."""
@@ -67,7 +60,7 @@ class FeedForward(keras.layers.Layer):
 
 
 @keras.saving.register_keras_serializable("asr_qat")
-class ConformerBlock(StreamingLayer):
+class ConformerBlock(keras.layers.Layer):
     """Half feed-forward, attention, convolution, half feed-forward, norm; each but the last added.
 
     Args:
@@ -101,14 +94,12 @@ class ConformerBlock(StreamingLayer):
             "dropout": dropout,
         }
         self.before = FeedForward(dim, expansion, dropout, precision, name="feed_forward_0")
-        self.attention_norm = norm("attention_norm")
         self.attention = CausalAttention(
             dim, heads, left_context, dropout, precision, name="attention"
         )
-        self.convolution_norm = norm("convolution_norm")
         self.convolution = ConvolutionModule(dim, kernel_size, precision, name="convolution")
         self.after = FeedForward(dim, expansion, dropout, precision, name="feed_forward_1")
-        self.norm = norm("norm")
+        self.norm = keras.layers.RMSNormalization(epsilon=EPSILON, name="norm")
         self.attention_dropout = keras.layers.Dropout(dropout)
         self.convolution_dropout = keras.layers.Dropout(dropout)
 
@@ -116,9 +107,7 @@ class ConformerBlock(StreamingLayer):
         """``[batch, time, dim]``."""
         for layer in (
             self.before,
-            self.attention_norm,
             self.attention,
-            self.convolution_norm,
             self.convolution,
             self.after,
             self.norm,
@@ -132,14 +121,14 @@ class ConformerBlock(StreamingLayer):
             "convolution": self.convolution.initial_state(batch),
         }
 
-    def step(self, x, state, training=False):
-        """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
+    def step(self, x, state: State, window: Window, training=False):
+        """``[batch, time, dim]`` -> ``[batch, time, dim]``, next state."""
         x = x + self.before(x, training=training)
         y, attention = self.attention.step(
-            self.attention_norm(x), state["attention"], training=training
+            rms_normalize(x), state["attention"], window, training=training
         )
         x = x + self.attention_dropout(y, training=training)
-        y, convolution = self.convolution.step(self.convolution_norm(x), state["convolution"])
+        y, convolution = self.convolution.step(rms_normalize(x), state["convolution"])
         x = x + self.convolution_dropout(y, training=training)
         x = x + self.after(x, training=training)
         return self.norm(x), {"attention": attention, "convolution": convolution}

@@ -4,33 +4,67 @@ import keras
 from keras import ops
 
 from asr_qat.layers.base import StreamingLayer
-from asr_qat.layers.dense import Dense
+from asr_qat.layers.dense import Dense, resolve
+from asr_qat.layers.norm import EPSILON
+from asr_qat.quantization.matmul import dequantized_kernel, float16_kernel
+from asr_qat.quantization.spec import Policy, QuantSpec, recipe
+
+DEPTHWISE_RECIPE = "weight_only_wi8_afp32"
+
+
+def stored_kernel(kernel, spec: QuantSpec):
+    """A float32 kernel ``[taps, dim]`` as a file has it."""
+    if spec.weight is not None:
+        return dequantized_kernel(kernel, spec.weight)
+    return float16_kernel(kernel) if spec.storage == "float16" else kernel
+
+
+class DepthwiseProduct:
+    """Each channel of a sequence filtered with its own taps, as stored by a recipe."""
+
+    def __init__(self, spec: QuantSpec):
+        self.spec = spec
+
+    def __call__(self, frames, kernel):
+        """``[batch, time + taps - 1, dim]``, ``[taps, dim]`` -> ``[batch, time, dim]``."""
+        kernel = stored_kernel(ops.copy(kernel), self.spec)
+        return ops.depthwise_conv(frames, kernel[:, :, None], padding="valid")
 
 
 @keras.saving.register_keras_serializable("asr_qat")
 class CausalDepthwiseConvolution(StreamingLayer):
-    """Each channel filtered over its own present and past, in float.
+    """Each channel filtered over its own present and past.
+
+    No kernel of TFLite multiplies integers here that quantizes rows as it goes, so an integer
+    recipe quantizes the weights alone: 8 bits, whatever the recipe's (`DEPTHWISE_RECIPE`).
 
     Args:
         kernel_size: taps, the present frame's included. Above 25 XNNPACK has no fast kernel.
+        precision: a recipe's name or a `Policy`.
     """
 
-    def __init__(self, kernel_size, **kwargs):
+    def __init__(self, kernel_size, precision="float32", **kwargs):
         super().__init__(**kwargs)
+        self.precision = precision
         if kernel_size < 2:
             raise ValueError(f"kernel_size: received {kernel_size}, expected at least 2")
         self.kernel_size = kernel_size
 
     def build(self, input_shape):
-        """Makes kernel ``[kernel_size, dim, 1]``."""
+        """Makes kernel ``[kernel_size, dim]``; resolves the precision."""
         self.dim = input_shape[-1]
+        self.apply_recipe(resolve(self.precision, self.path))
         self.kernel = self.add_weight(
-            shape=(self.kernel_size, self.dim, 1),
-            initializer=keras.initializers.VarianceScaling(
-                scale=self.dim, mode="fan_in", distribution="uniform"
-            ),
+            shape=(self.kernel_size, self.dim),
+            initializer=keras.initializers.VarianceScaling(mode="fan_in", distribution="uniform"),
             name="kernel",
         )
+
+    def apply_recipe(self, name):
+        """Computes by this recipe from now on, or by 8-bit weights if its weights are integers."""
+        self.recipe_name = name if recipe(name).weight is None else DEPTHWISE_RECIPE
+        self.spec = recipe(self.recipe_name)
+        self.product = DepthwiseProduct(self.spec)
 
     def initial_state(self, batch):
         """``frames``: the last ``kernel_size - 1`` frames."""
@@ -39,7 +73,7 @@ class CausalDepthwiseConvolution(StreamingLayer):
     def step(self, x, state, training=False):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
         frames = ops.concatenate([state["frames"], x], axis=1)
-        y = ops.depthwise_conv(frames, ops.convert_to_tensor(self.kernel), padding="valid")
+        y = self.product(frames, self.kernel)
         return y, {"frames": frames[:, 1 - self.kernel_size :]}
 
     def compute_output_shape(self, input_shape):
@@ -48,7 +82,12 @@ class CausalDepthwiseConvolution(StreamingLayer):
 
     def get_config(self):
         """The constructor's arguments."""
-        return {**super().get_config(), "kernel_size": self.kernel_size}
+        precision = self.precision
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "precision": precision.to_list() if isinstance(precision, Policy) else precision,
+        }
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -65,8 +104,8 @@ class ConvolutionModule(StreamingLayer):
         super().__init__(**kwargs)
         self.dim, self.kernel_size, self.precision = dim, kernel_size, precision
         self.inward = Dense(2 * dim, use_bias=False, precision=precision, name="pointwise_in")
-        self.depthwise = CausalDepthwiseConvolution(kernel_size, name="depthwise")
-        self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
+        self.depthwise = CausalDepthwiseConvolution(kernel_size, precision, name="depthwise")
+        self.norm = keras.layers.RMSNormalization(epsilon=EPSILON, name="norm")
         self.outward = Dense(dim, use_bias=False, precision=precision, name="pointwise_out")
 
     def build(self, input_shape):

@@ -23,7 +23,7 @@ def test_each_channel_is_filtered_over_its_own_past():
     x = np.random.default_rng(0).normal(size=(2, 12, 3)).astype(np.float32)
     layer = CausalDepthwiseConvolution(4)
     y = ops.convert_to_numpy(layer(x))
-    taps = layer.get_weights()[0][:, :, 0]
+    taps = layer.get_weights()[0]
     for b in range(2):
         for c in range(3):
             expected = np.convolve(x[b, :, c], taps[::-1, c])[:12]

@@ -1,25 +1,24 @@
 """A dense layer whose product runs at any precision."""
 
+from typing import Any
+
 import keras
-from keras import ops
 
 from asr_qat.quantization.quantizers import make_product
-from asr_qat.quantization.spec import Policy, QuantSpec, recipe
+from asr_qat.quantization.spec import Policy, recipe
 
 
-def resolve(precision: "str | Policy | list | None", path: str) -> tuple[str, QuantSpec]:
-    """The recipe's name and spec for the layer at ``path``.
+def resolve(precision: "str | Policy | list | None", path: str) -> str:
+    """The recipe's name for the layer at ``path``.
 
     Args:
         precision: a recipe's name, or a `Policy` (or its rules) that is asked for the path.
         path: the layer's path in its model.
     """
     if isinstance(precision, str):
-        name = precision
-    else:
-        rules = precision.rules if isinstance(precision, Policy) else precision or ()
-        name = Policy(tuple(tuple(rule) for rule in rules)).name_for(path)
-    return name, recipe(name)
+        return precision
+    rules = precision.rules if isinstance(precision, Policy) else precision or ()
+    return Policy(tuple(tuple(rule) for rule in rules)).name_for(path)
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -53,8 +52,7 @@ class Dense(keras.layers.Layer):
 
     def build(self, input_shape):
         """Makes kernel ``[in, units]`` and bias ``[units]``; resolves the precision."""
-        self.recipe_name, self.spec = resolve(self.precision, self.path)
-        self.product = make_product(self.spec)
+        self.apply_recipe(resolve(self.precision, self.path))
         self.kernel = self.add_weight(
             shape=(input_shape[-1], self.units), initializer="glorot_uniform", name="kernel"
         )
@@ -62,16 +60,17 @@ class Dense(keras.layers.Layer):
             self.bias = self.add_weight(
                 shape=(self.units,), initializer=self.bias_initializer, name="bias"
             )
+        self.product.build(self, input_shape[-1], self.units)
 
-    def call(self, x):
+    def apply_recipe(self, name):
+        """Computes by this recipe from now on; one with weights of its own only before `build`."""
+        self.recipe_name, self.spec = name, recipe(name)
+        self.product: Any = make_product(self.spec)  # an exporter may put a stand-in here
+
+    def call(self, x, training=False):
         """``[..., in]`` -> ``[..., units]``."""
-        leading = ops.shape(x)[:-1]
-        rows = ops.reshape(x, (-1, x.shape[-1]))
-        # A copy, because TensorFlow's custom gradients take tensors and no variables.
-        y = self.product(rows, ops.copy(self.kernel))
-        if self.use_bias:
-            y = y + self.bias
-        return ops.reshape(self.activation(y), (*leading, self.units))
+        bias = self.bias if self.use_bias else None
+        return self.activation(self.product(x, self.kernel, bias, training))
 
     def compute_output_shape(self, input_shape):
         """``[..., in]`` -> ``[..., units]``."""

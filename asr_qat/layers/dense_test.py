@@ -39,10 +39,10 @@ def test_every_recipe_computes_compiles_and_has_gradients(precision):
 def test_a_policy_is_asked_for_the_path():
     rules = [("encoder/", "dynamic_wi4_afp32"), ("encoder/last", "dynamic_wi8_afp32")]
     for precision in (policy(rules), rules, [list(rule) for rule in rules]):
-        assert resolve(precision, "model/encoder/first")[0] == "dynamic_wi4_afp32"
-        assert resolve(precision, "model/encoder/last")[0] == "dynamic_wi8_afp32"
-        assert resolve(precision, "model/joint")[0] == "float32"
-    assert resolve(None, "anything")[0] == "float32"
+        assert resolve(precision, "model/encoder/first") == "dynamic_wi4_afp32"
+        assert resolve(precision, "model/encoder/last") == "dynamic_wi8_afp32"
+        assert resolve(precision, "model/joint") == "float32"
+    assert resolve(None, "anything") == "float32"
 
 
 def test_layers_in_a_model_get_their_recipes_by_their_paths():
@@ -72,6 +72,35 @@ def test_rows_are_quantized_frame_by_frame():
     loud = ops.convert_to_numpy(layer(x))
     np.testing.assert_array_equal(loud[:, [0, 1, 3]], quiet[:, [0, 1, 3]])
     assert isinstance(layer.product, IntegerProduct)
+
+
+@pytest.mark.parametrize("precision", sorted(RECIPES))
+def test_a_stand_in_may_compute_the_product_without_the_kernel(precision):
+    """As an exporter traces it: nothing but the product reads the kernel."""
+    layer = Dense(6, activation="relu", precision=precision)
+    x = frames(4, 5, 16)
+    layer(x)
+    layer.bias.assign(np.arange(6, dtype=np.float32) - 3)
+    seen = []
+
+    def stand_in(x, kernel, bias, training):
+        seen.append((x.shape, kernel is layer.kernel, bias is layer.bias, training))
+        return bias + ops.zeros((4, 5, 6))
+
+    layer.product = stand_in
+    y = ops.convert_to_numpy(layer(x, training=True))
+    assert seen == [((4, 5, 16), True, True, True)]
+    np.testing.assert_array_equal(y[1, 2], [0, 0, 0, 0, 1, 2])
+
+
+@pytest.mark.parametrize("precision", sorted(RECIPES))
+def test_without_a_bias_the_product_gets_none(precision):
+    layer = Dense(6, use_bias=False, precision=precision)
+    y = ops.convert_to_numpy(layer(frames(2, 3, 16)))
+    exact = frames(2, 3, 16) @ ops.convert_to_numpy(layer.kernel)
+    assert y.shape == (2, 3, 6)
+    if layer.spec.weight is None or layer.spec.weight.bits > 2:
+        assert np.corrcoef(y.ravel(), exact.ravel())[0, 1] > 0.95
 
 
 def test_configuration_round_trips():

@@ -57,7 +57,7 @@ class EmbeddingDecoder(keras.layers.Layer):
 
     def step(self, label, state):
         """One label int32 ``[batch]`` -> prediction ``[batch, dim]``, next state."""
-        labels = ops.concatenate([state["history"], label[:, None]], axis=1)
+        labels = ops.concatenate([state["history"], ops.expand_dims(label, 1)], axis=1)
         return self._predict(labels), {"history": labels[:, 1:]}
 
     def _predict(self, labels):

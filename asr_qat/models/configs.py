@@ -119,7 +119,37 @@ def tiny() -> TransducerConfig:
     )
 
 
-PRESETS = {"nano": nano, "digits": digits, "tiny": tiny}
+def _conformer(dim, blocks, heads) -> TransducerConfig:
+    """The sizes of 2005.08100 in streaming form, with the tied embedding decoder."""
+    return TransducerConfig(
+        encoder=EncoderConfig(dim=dim, blocks=blocks, heads=heads),
+        prediction=EmbeddingDecoderConfig(dim=256),
+    )
+
+
+def conformer_s() -> TransducerConfig:
+    """Conformer S: width 144, 16 blocks."""
+    return _conformer(144, 16, 4)
+
+
+def conformer_m() -> TransducerConfig:
+    """Conformer M: width 256, 16 blocks."""
+    return _conformer(256, 16, 4)
+
+
+def conformer_l() -> TransducerConfig:
+    """Conformer L: width 512, 17 blocks."""
+    return _conformer(512, 17, 8)
+
+
+PRESETS = {
+    "nano": nano,
+    "digits": digits,
+    "tiny": tiny,
+    "conformer_s": conformer_s,
+    "conformer_m": conformer_m,
+    "conformer_l": conformer_l,
+}
 
 
 def preset(name: str) -> TransducerConfig:

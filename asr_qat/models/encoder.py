@@ -2,6 +2,7 @@
 
 import keras
 
+from asr_qat.layers.attention import AttentionWindow
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.conformer import ConformerBlock
 from asr_qat.layers.subsampling import ConvolutionSubsampling
@@ -47,6 +48,7 @@ class Encoder(StreamingLayer):
         self.dim = dim
         self.subsampling = ConvolutionSubsampling(dim, precision, name="subsampling")
         self.dropout = keras.layers.Dropout(dropout)
+        self.window = AttentionWindow(left_context, dim // heads, name="window")
         self.blocks = [
             ConformerBlock(
                 dim,
@@ -69,7 +71,7 @@ class Encoder(StreamingLayer):
 
     def initial_state(self, batch):
         """The states of all parts, by their names."""
-        parts = [self.subsampling, *self.blocks]
+        parts = [self.subsampling, self.window, *self.blocks]
         return {part.name: part.initial_state(batch) for part in parts}
 
     def step(self, x, state, training=False):
@@ -77,8 +79,9 @@ class Encoder(StreamingLayer):
         after = {}
         x, after["subsampling"] = self.subsampling.step(x, state["subsampling"])
         x = self.dropout(x, training=training)
+        window, after["window"] = self.window.step(x, state["window"])
         for block in self.blocks:
-            x, after[block.name] = block.step(x, state[block.name], training=training)
+            x, after[block.name] = block.step(x, state[block.name], window, training=training)
         return x, after
 
     def compute_output_shape(self, input_shape):

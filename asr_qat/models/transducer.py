@@ -1,6 +1,7 @@
 """The recogniser: front end, encoder, prediction network and joint, as a Keras model."""
 
 import dataclasses
+import importlib
 from typing import Any
 
 import keras
@@ -117,7 +118,56 @@ class Transducer(keras.Model):
         return cls(TransducerConfig.from_dict(config.pop("config")), **config)
 
     def with_precision(self, precision) -> "Transducer":
-        """A copy with the same weights at another precision (weights are held in float)."""
+        """A copy with the same weights at another precision (weights are held in float).
+
+        Weights go by their paths: a precision may have some of its own (activation ranges), which
+        start anew where this model has none.
+        """
         other = type(self)(self.config, self.tokenizer_config, precision, name=self.name)
-        other.set_weights(self.get_weights())
+        copy_weights(self, other)
         return other
+
+    def export(
+        self, filepath, format="litert", verbose=None, input_signature=None, recipe=None, **kwargs
+    ):
+        """Writes a verified .tflite file, in the manner of Keras' `Model.export`.
+
+        Args:
+            filepath: of the file.
+            format: ``"litert"``; for other formats Keras' own method runs.
+            verbose: whether to say what was written; by default yes.
+            input_signature: for other formats.
+            recipe: another precision than the model's: a policy's name, a `Policy` or rules.
+            **kwargs: of `asr_qat.export.exporter.export_model`: ``chunk_ms``, ``utterance``,
+                ``float16``, ``waves``, ``training``.
+
+        Returns:
+            The parity report (`asr_qat.export.verify.ParityReport`).
+        """
+        if format != "litert":
+            return super().export(filepath, format, verbose, input_signature, **kwargs)
+        # By name, because the exporter imports the models and not the other way round.
+        exporter = importlib.import_module("asr_qat.export.exporter")
+        model = self if recipe is None else self.with_precision(recipe)
+        report = exporter.export_model(model, filepath, **kwargs)
+        if verbose is not False:
+            equal, total = report.layers_bit_equal, len(report.served)
+            print(
+                f"{filepath}: {equal} of {total} layers bit-equal, {report.transcripts_equal} of "
+                f"{report.transcripts_total} transcripts equal"
+            )
+        return report
+
+
+def copy_weights(source: keras.Model, target: keras.Model) -> None:
+    """Copies weights of equal paths; both models are built.
+
+    Raises:
+        ValueError: if a trainable weight of the target is not in the source, or has another shape.
+    """
+    known = {weight.path: weight for weight in source.weights}
+    for weight in target.weights:
+        if weight.path in known:
+            weight.assign(known[weight.path])
+        elif weight.trainable:
+            raise ValueError(f"{weight.path}: no such weight to copy; expected one of its path")

@@ -12,7 +12,8 @@ from keras import ops
 
 from asr_qat.models.configs import EmbeddingDecoderConfig, LstmDecoderConfig, nano, preset
 from asr_qat.models.prediction import make_prediction
-from asr_qat.models.transducer import Transducer
+from asr_qat.models.transducer import Transducer, copy_weights
+from asr_qat.quantization.ranges import RangeError, calibrate, require_ranges
 from asr_qat.quantization.spec import PolicyError
 
 TOKENIZER = {"kind": "characters", "pieces": ["<blank>", "▁", "a", "b", "c"]}
@@ -142,6 +143,42 @@ def test_another_precision_keeps_the_weights():
     coarse, fine = (ops.convert_to_numpy(m(data)) for m in (other, model))
     assert 0 < np.abs(coarse - fine).max() < 0.3 * np.abs(fine).max()
     assert [d.path for d in model.dense_layers()] == [d.path for d in other.dense_layers()]
+
+
+def test_static_ranges_are_weights_of_their_precision_alone():
+    model = Transducer(still(), TOKENIZER)
+    static = model.with_precision("static_wi8_ai8")
+    ranges = [w for w in static.weights if w.name in ("input_range", "output_range")]
+    encoder = [d for d in static.dense_layers() if d.recipe_name == "static_wi8_ai8"]
+    assert len(ranges) == 2 * len(encoder) == len(static.weights) - len(model.weights)
+    data = batch()
+    with pytest.raises(RangeError, match=f"{len(encoder)} layer"):
+        require_ranges(static.dense_layers())
+    calibrate(static.dense_layers(), static.encode, [data["audio"]])
+    fine, coarse = (ops.convert_to_numpy(m(data)) for m in (model, static))
+    assert 0 < np.abs(coarse - fine).max() < 0.3 * np.abs(fine).max()
+    # Back in float it is the same model; at another width of the same kind it keeps its ranges.
+    np.testing.assert_array_equal(ops.convert_to_numpy(static.with_precision(None)(data)), fine)
+    narrow = static.with_precision("static_wi4_ai8")
+    require_ranges(narrow.dense_layers())
+
+
+def test_static_ranges_follow_training():
+    keras.utils.set_random_seed(0)
+    rules = [("attention/", "static_wi4_ai8"), ("subsampling/", "static_wi8_ai8")]
+    model = Transducer(still(), TOKENIZER, rules)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    data = batch()
+    losses = model.fit(data, batch_size=2, epochs=30, verbose=0).history["loss"]
+    assert losses[-1] < 0.4 * losses[0]
+    require_ranges(model.dense_layers())
+    assert model.evaluate(data, batch_size=2, verbose=0) < 1.5 * losses[-1]
+
+
+def test_weights_that_have_no_source_are_an_error():
+    small, large = (keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)]) for _ in range(2))
+    with pytest.raises(ValueError, match="kernel: no such weight to copy"):
+        copy_weights(small, large)
 
 
 ON_JAX = """

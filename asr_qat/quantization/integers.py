@@ -74,23 +74,37 @@ def asymmetric_rows(x: Tensor) -> Rows:
     return Rows(ops.cast(codes, "int8"), ops.cast(zero, "int32"), 1.0 / per_unit)
 
 
-def symmetric_rows(x: Tensor, qmax: int = 127) -> Rows:
-    """Rows with zero point 0 and codes in [-qmax, qmax], ties away from zero.
+def symmetric_rows(x: Tensor) -> Rows:
+    """Rows with zero point 0 and codes in [-127, 127], as TFLite's built-in hybrid kernels do.
 
-    With ``qmax=127`` this is what TFLite's built-in hybrid kernels compute; with 7 it is the
-    4-bit activation.
+    Ties go away from zero.
 
     Args:
         x: float32 ``[rows, k]``.
-        qmax: largest code.
     """
     largest = ops.max(ops.abs(x), axis=-1, keepdims=True)
     silent = ops.equal(largest, 0.0)
-    per_unit = ops.where(silent, 0.0, float(qmax) / ops.where(silent, 1.0, largest))
+    per_unit = ops.where(silent, 0.0, 127.0 / ops.where(silent, 1.0, largest))
     scaled = x * per_unit
-    codes = ops.clip(ops.sign(scaled) * ops.floor(ops.abs(scaled) + 0.5), -qmax, qmax)
-    scale = ops.where(silent, 1.0, largest * np.float32(1.0 / qmax))
+    codes = ops.clip(ops.sign(scaled) * ops.floor(ops.abs(scaled) + 0.5), -127.0, 127.0)
+    scale = ops.where(silent, 1.0, largest * np.float32(1.0 / 127.0))
     return Rows(ops.cast(codes, "int8"), None, scale)
+
+
+# A row whose largest value is below this counts as that large: silence needs no branch, and the
+# reciprocal stays finite.
+QUIETEST_ROW = np.float32(1e-30)
+
+
+def four_bit_rows(x: Tensor) -> Rows:
+    """Rows with zero point 0 and codes in [-7, 7], ties to even: float operators of a file can.
+
+    Args:
+        x: float32 ``[rows, k]``.
+    """
+    largest = ops.maximum(ops.max(ops.abs(x), axis=-1, keepdims=True), QUIETEST_ROW)
+    codes = ops.round(x * (7.0 / largest))
+    return Rows(ops.cast(codes, "int8"), None, largest * np.float32(1.0 / 7.0))
 
 
 def integer_matmul(a: Tensor, b: Tensor) -> Tensor:

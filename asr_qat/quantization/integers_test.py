@@ -28,13 +28,21 @@ def reference_asymmetric(x):
     return codes.astype(np.int32), (F32(1) / per_unit).astype(F32)
 
 
-def reference_symmetric(x, qmax=127):
+def reference_symmetric(x):
     """TFLite's built-in hybrid kernel: per-row symmetric, ties away from zero."""
+    qmax = 127
     largest = np.abs(x).max(-1).astype(F32)
     divisor = np.where(largest == 0, F32(1), largest)
     scaled = x * np.where(largest == 0, F32(0), F32(qmax) / divisor).astype(F32)[:, None]
     codes = np.clip(np.sign(scaled) * np.floor(np.abs(scaled) + F32(0.5)), -qmax, qmax)
     return codes.astype(np.int32), np.where(largest == 0, F32(1), largest / F32(qmax))
+
+
+def reference_four_bits(x):
+    """The four-bit activation: per-row symmetric, ties to even, the quietest rows guarded."""
+    largest = np.maximum(np.abs(x).max(-1), F32(1e-30))
+    codes = np.rint(x * (F32(7) / largest)[:, None])
+    return codes.astype(np.int32), largest * F32(1 / 7)
 
 
 def reference_weights(w, qmax):
@@ -90,15 +98,26 @@ def test_asymmetric_rows_equal_the_reference(k):
         np.testing.assert_array_equal(scale, expected_scale)
 
 
-@pytest.mark.parametrize("qmax", [127, 7])
 @pytest.mark.parametrize("k", [1, 64, 301])
-def test_symmetric_rows_equal_the_reference(k, qmax):
+def test_symmetric_rows_equal_the_reference(k):
     x = random_rows(np.random.default_rng(k), 4000, k)
-    expected_codes, expected_scale = reference_symmetric(x, qmax)
-    for codes, scale in quantize(lambda x: integers.symmetric_rows(x, qmax), x):
+    expected_codes, expected_scale = reference_symmetric(x)
+    for codes, scale in quantize(integers.symmetric_rows, x):
         np.testing.assert_array_equal(codes, expected_codes)
-        # The product with 1 / qmax may stand one unit beside the quotient.
+        # The product with 1 / 127 may stand one unit beside the quotient.
         np.testing.assert_array_max_ulp(scale, expected_scale.astype(F32), 1)
+
+
+@pytest.mark.parametrize("k", [1, 64, 301])
+def test_four_bit_rows_equal_the_reference(k):
+    x = random_rows(np.random.default_rng(k), 4000, k)
+    x[0, :] = np.resize([0.5, 1.5, 2.5, -0.5, -1.5, 7.0], k)  # ties, where 7 is the largest
+    expected_codes, expected_scale = reference_four_bits(x)
+    for codes, scale in quantize(integers.four_bit_rows, x):
+        np.testing.assert_array_equal(codes, expected_codes)
+        np.testing.assert_array_equal(scale, expected_scale)
+    if k > 5:
+        assert expected_codes[0, :6].tolist() == [0, 2, 2, 0, -2, 7]
 
 
 @settings(deadline=None, max_examples=25)
@@ -109,7 +128,7 @@ def test_rows_stand_for_their_values(seed, k, size):
     for function, low, high in (
         (integers.asymmetric_rows, -128, 127),
         (integers.symmetric_rows, -127, 127),
-        (lambda x: integers.symmetric_rows(x, 7), -7, 7),
+        (integers.four_bit_rows, -7, 7),
     ):
         rows = function(ops.convert_to_tensor(x))
         codes = ops.convert_to_numpy(rows.codes)

@@ -14,9 +14,25 @@ from asr_qat.quantization import integers
 from asr_qat.quantization.integers import Rows, Tensor
 from asr_qat.quantization.spec import WeightSpec
 
+Rescale = Callable[[Tensor, Tensor, Tensor], Tensor]
+
+
+def row_scale_first(accumulator: Tensor, row_scale: Tensor, scale: Tensor) -> Tensor:
+    """``(accumulator * row scale) * column scale``, as dynamic kernels do inside themselves."""
+    return (accumulator * row_scale) * scale
+
+
+def row_scale_last(accumulator: Tensor, row_scale: Tensor, scale: Tensor) -> Tensor:
+    """``(accumulator * column scale) * row scale``, where the rows' scale is an operator."""
+    return (accumulator * scale) * row_scale
+
 
 def quantized_matmul(
-    x: Tensor, kernel: Tensor, weight: WeightSpec, quantize_rows: Callable[[Tensor], Rows]
+    x: Tensor,
+    kernel: Tensor,
+    weight: WeightSpec,
+    quantize_rows: Callable[[Tensor], Rows],
+    rescale: Rescale = row_scale_first,
 ) -> Tensor:
     """``x @ kernel`` computed with integers.
 
@@ -25,9 +41,10 @@ def quantized_matmul(
         kernel: float32 ``[k, channels]``; quantized here, at every call.
         weight: how the kernel is quantized.
         quantize_rows: how the rows are, such as `integers.asymmetric_rows`.
+        rescale: the order of the two scales: it decides the last bit.
 
     Returns:
-        float32 ``[rows, channels]``: ``(accumulator * row scale) * column scale``.
+        float32 ``[rows, channels]``.
     """
     scale = integers.weight_scale(kernel, weight)
 
@@ -36,13 +53,13 @@ def quantized_matmul(
         codes = integers.weight_codes(kernel, scale, weight)
         rows = quantize_rows(x)
         accumulator = ops.cast(integers.accumulate(rows, codes), "float32")
-        y = (accumulator * rows.scale) * scale
+        y = rescale(accumulator, rows.scale, scale)
 
         def gradient(*args, upstream=None):
             dy = args[0] if upstream is None else upstream
             dx = ops.matmul(dy, ops.transpose(ops.cast(codes, "float32") * scale))
             dw = ops.matmul(ops.transpose(integers.dequantized_rows(rows)), dy)
-            dkernel, dscale = _through_rounding(dw, kernel, codes, scale, weight)
+            dkernel, dscale = through_weight_rounding(dw, kernel, codes, scale, weight)
             return dx, dkernel, dscale
 
         return y, gradient
@@ -65,15 +82,32 @@ def dequantized_kernel(kernel: Tensor, weight: WeightSpec) -> Tensor:
 
         def gradient(*args, upstream=None):
             dw = args[0] if upstream is None else upstream
-            return _through_rounding(dw, kernel, codes, scale, weight)
+            return through_weight_rounding(dw, kernel, codes, scale, weight)
 
         return ops.cast(codes, "float32") * scale, gradient
 
     return on_grid(kernel, scale)
 
 
-def _through_rounding(dw, kernel, codes, scale, weight):
-    """Gradients of ``codes * scale`` with respect to kernel and scale.
+LARGEST_FLOAT16 = 65504.0
+
+
+def float16_kernel(kernel: Tensor) -> Tensor:
+    """The kernel rounded to float16, held in float32; gradients straight through."""
+
+    @keras.ops.custom_gradient
+    def rounded(kernel):
+        def gradient(*args, upstream=None):
+            return args[0] if upstream is None else upstream
+
+        inside = ops.clip(kernel, -LARGEST_FLOAT16, LARGEST_FLOAT16)
+        return ops.cast(ops.cast(inside, "float16"), "float32"), gradient
+
+    return rounded(kernel)
+
+
+def through_weight_rounding(dw, kernel, codes, scale, weight):
+    """Gradients of ``codes * scale`` with respect to kernel and scale, from the one of the product.
 
     The rounding is passed straight through; a clipped weight (only with a divisor above qmax)
     gets none. The scale's gradient is ``sum_k dw * (code - w / scale)``, LSQ's (1902.08153).

@@ -6,7 +6,12 @@ from keras import ops
 
 from asr_qat.backend import compiled
 from asr_qat.quantization import integers
-from asr_qat.quantization.matmul import dequantized_kernel, quantized_matmul, weight_only_matmul
+from asr_qat.quantization.matmul import (
+    dequantized_kernel,
+    float16_kernel,
+    quantized_matmul,
+    weight_only_matmul,
+)
 from asr_qat.quantization.quantizers import ROW_QUANTIZERS
 from asr_qat.quantization.spec import WeightSpec
 from asr_qat.testing import gradient_of
@@ -19,7 +24,8 @@ SPECS = [
     WeightSpec(bits=4, divisor=4.0),
     WeightSpec(bits=4, divisor=10.0),  # some weights are clipped
 ]
-ROWS = sorted(ROW_QUANTIZERS)
+QUANTIZERS = {**ROW_QUANTIZERS, "four_bit_rows": integers.four_bit_rows}
+ROWS = sorted(QUANTIZERS)
 
 
 def operands(seed=0, rows=6, k=24, channels=5):
@@ -58,11 +64,11 @@ def expected_kernel_gradient(dw, kernel, q, scale, spec):
 @pytest.mark.parametrize("rows", ROWS)
 def test_forward_is_the_integer_product_rescaled(rows, spec):
     x, kernel, _ = operands()
-    a, step, q, scale = integer_operands(x, kernel, spec, ROW_QUANTIZERS[rows])
+    a, step, q, scale = integer_operands(x, kernel, spec, QUANTIZERS[rows])
     expected = ((a @ q).astype(F32) * step) * scale
 
     def product(x, kernel):
-        return quantized_matmul(x, kernel, spec, ROW_QUANTIZERS[rows])
+        return quantized_matmul(x, kernel, spec, QUANTIZERS[rows])
 
     for run in (product, compiled(product)):
         y = run(ops.convert_to_tensor(x), ops.convert_to_tensor(kernel))
@@ -73,14 +79,14 @@ def test_forward_is_the_integer_product_rescaled(rows, spec):
 @pytest.mark.parametrize("rows", ROWS)
 def test_gradients_are_those_of_the_dequantized_operands(rows, spec):
     x, kernel, dy = operands(1)
-    a, step, q, scale = integer_operands(x, kernel, spec, ROW_QUANTIZERS[rows])
+    a, step, q, scale = integer_operands(x, kernel, spec, QUANTIZERS[rows])
 
     def of_x(x):
-        return ops.sum(quantized_matmul(x, kernel, spec, ROW_QUANTIZERS[rows]) * dy)
+        return ops.sum(quantized_matmul(x, kernel, spec, QUANTIZERS[rows]) * dy)
 
     def of_kernel(kernel):
         x_tensor = ops.convert_to_tensor(x)
-        return ops.sum(quantized_matmul(x_tensor, kernel, spec, ROW_QUANTIZERS[rows]) * dy)
+        return ops.sum(quantized_matmul(x_tensor, kernel, spec, QUANTIZERS[rows]) * dy)
 
     np.testing.assert_allclose(gradient_of(of_x, x), dy @ (q * scale).T, rtol=1e-4, atol=1e-4)
     dw = (a * step).T @ dy
@@ -118,7 +124,7 @@ def test_scale_gradient_equals_finite_differences(rows):
 
     def loss(kernel):
         x_tensor = ops.convert_to_tensor(x)
-        return ops.sum(quantized_matmul(x_tensor, kernel, spec, ROW_QUANTIZERS[rows]) * dy)
+        return ops.sum(quantized_matmul(x_tensor, kernel, spec, QUANTIZERS[rows]) * dy)
 
     gradient = gradient_of(loss, kernel)
     for channel in range(kernel.shape[1]):
@@ -138,6 +144,18 @@ def test_without_scale_gradient_the_gradient_is_straight_through():
 
     def loss(kernel):
         return ops.sum(dequantized_kernel(kernel, spec) * (x.T @ dy))
+
+    np.testing.assert_array_equal(gradient_of(loss, kernel), x.T @ dy)
+
+
+def test_float16_weights_have_a_straight_gradient():
+    x, kernel, dy = operands(6)
+    for run in (float16_kernel, compiled(float16_kernel)):
+        rounded = ops.convert_to_numpy(run(ops.convert_to_tensor(kernel)))
+        np.testing.assert_array_equal(rounded, kernel.astype(np.float16).astype(F32))
+
+    def loss(kernel):
+        return ops.sum(float16_kernel(kernel) * (x.T @ dy))
 
     np.testing.assert_array_equal(gradient_of(loss, kernel), x.T @ dy)
 

@@ -1,59 +1,199 @@
-"""The objects a layer holds: each computes one weight product at one precision."""
+"""The objects that a layer holds: each computes one weight product at one precision."""
 
 from collections.abc import Callable
-from functools import partial
+from typing import Any
 
 from keras import ops
 
-from asr_qat.quantization import integers, matmul
+from asr_qat.quantization import integers, matmul, static
 from asr_qat.quantization.integers import Rows, Tensor
+from asr_qat.quantization.ranges import LearnedRange
 from asr_qat.quantization.spec import QuantSpec, WeightSpec
 
 
-class FloatProduct:
-    """``x @ kernel`` in float32."""
+class Product:
+    """How a dense layer computes ``x @ kernel + bias``.
 
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """float32 ``[rows, k]`` x ``[k, channels]`` -> ``[rows, channels]``."""
-        return ops.matmul(x, kernel)
+    A product that learns something of its own (ranges, say) makes it in `build`, as weights of
+    the layer that holds it.
+    """
+
+    def build(self, layer: Any, inputs: int, units: int) -> None:
+        """Adds the product's own weights to the layer; most have none.
+
+        Args:
+            layer: the Keras layer that holds the product, being built.
+            inputs: size of the last axis of x.
+            units: size of the last axis of the result.
+        """
+
+    def __call__(
+        self, x: Tensor, kernel: Tensor, bias: Tensor | None = None, training: bool = False
+    ) -> Tensor:
+        """``x @ kernel + bias``.
+
+        Args:
+            x: float32 ``[..., k]``.
+            kernel: float32 ``[k, channels]``, a tensor or a variable.
+            bias: float32 ``[channels]``, or None.
+            training: whether the product may learn from x.
+
+        Returns:
+            float32 ``[..., channels]``.
+        """
+        raise NotImplementedError
 
 
-class WeightOnlyProduct:
+class FloatProduct(Product):
+    """``x @ kernel + bias`` in float32."""
+
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        return with_bias(ops.matmul(x, kernel), bias)
+
+
+class Float16Product(Product):
+    """``x @ kernel + bias`` in float32, the kernel rounded to float16 as it will be stored."""
+
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        return with_bias(ops.matmul(x, matmul.float16_kernel(as_tensor(kernel))), bias)
+
+
+class WeightOnlyProduct(Product):
     """Float rows times integer weights that are dequantized first."""
 
     def __init__(self, weight: WeightSpec):
         self.weight = weight
 
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """float32 ``[rows, k]`` x ``[k, channels]`` -> ``[rows, channels]``."""
-        return matmul.weight_only_matmul(x, kernel, self.weight)
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        return with_bias(matmul.weight_only_matmul(x, as_tensor(kernel), self.weight), bias)
 
 
-class IntegerProduct:
-    """Integer rows times integer weights, int32 accumulation."""
+class IntegerProduct(Product):
+    """Integer rows, quantized one by one, times integer weights; int32 accumulation.
 
-    def __init__(self, weight: WeightSpec, quantize_rows: Callable[[Tensor], Rows]):
+    Args:
+        weight: how the kernel is quantized.
+        quantize_rows: how the rows are, such as `integers.asymmetric_rows`.
+        rescale: how accumulators become values, such as `matmul.row_scale_first`.
+    """
+
+    def __init__(
+        self,
+        weight: WeightSpec,
+        quantize_rows: Callable[[Tensor], Rows],
+        rescale: matmul.Rescale = matmul.row_scale_first,
+    ):
         self.weight = weight
         self.quantize_rows = quantize_rows
+        self.rescale = rescale
 
-    def __call__(self, x: Tensor, kernel: Tensor) -> Tensor:
-        """float32 ``[rows, k]`` x ``[k, channels]`` -> ``[rows, channels]``."""
-        return matmul.quantized_matmul(x, kernel, self.weight, self.quantize_rows)
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        y = matmul.quantized_matmul(
+            as_rows(x), as_tensor(kernel), self.weight, self.quantize_rows, self.rescale
+        )
+        return like_rows_of(x, with_bias(y, bias))
 
 
+class FourBitProduct(IntegerProduct):
+    """Rows of 4-bit codes times integer weights: float operators of the file make the codes."""
+
+    def __init__(self, weight: WeightSpec):
+        super().__init__(weight, integers.four_bit_rows, matmul.row_scale_last)
+
+
+class StaticProduct(Product):
+    """int8 in, int8 out, each with one learned range for the whole tensor; int32 between.
+
+    In training the ranges follow the batches; otherwise they are frozen, and a range that was
+    never observed is the batch's own.
+
+    Args:
+        weight: how the kernel is quantized.
+
+    Attributes:
+        input_range: `LearnedRange` of x, a weight of the layer once built.
+        output_range: of the result, bias included.
+    """
+
+    def __init__(self, weight: WeightSpec):
+        self.weight = weight
+        self.input_range = LearnedRange("input_range")
+        self.output_range = LearnedRange("output_range")
+
+    def build(self, layer, inputs, units):
+        """Adds both ranges to the layer."""
+        self.input_range.build(layer)
+        self.output_range.build(layer)
+
+    def ranges_known(self) -> bool:
+        """Whether both ranges have been observed, so that the layer can be exported."""
+        return self.input_range.known() and self.output_range.known()
+
+    def frozen(self, kernel: Tensor, bias: Tensor | None = None) -> static.StaticLayer:
+        """What a file stores: codes, scales and zero points with the ranges as they are now."""
+        kernel, bias = _kernel_and_bias(kernel, bias)
+        ranges = (ops.convert_to_tensor(r.value) for r in (self.input_range, self.output_range))
+        return static.frozen(kernel, bias, self.weight, *ranges)
+
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        kernel, bias = _kernel_and_bias(kernel, bias)
+        y = static.static_matmul(
+            as_rows(x),
+            kernel,
+            bias,
+            self.weight,
+            lambda rows: self.input_range(rows, training),
+            lambda result: self.output_range(result, training),
+        )
+        return like_rows_of(x, y)
+
+
+def _kernel_and_bias(kernel, bias):
+    """Both as tensors; zeros where there is no bias."""
+    bias = ops.zeros((kernel.shape[-1],)) if bias is None else as_tensor(bias)
+    return as_tensor(kernel), bias
+
+
+def as_tensor(value: Tensor) -> Tensor:
+    """A variable's value: TensorFlow's custom gradients take tensors and no variables."""
+    return ops.copy(value)
+
+
+def as_rows(x: Tensor) -> Tensor:
+    """``[..., k]`` -> ``[rows, k]``."""
+    return ops.reshape(x, (-1, x.shape[-1]))
+
+
+def like_rows_of(x: Tensor, y: Tensor) -> Tensor:
+    """``[rows, channels]`` -> ``[..., channels]``, with the leading axes of x."""
+    return ops.reshape(y, (*ops.shape(x)[:-1], y.shape[-1]))
+
+
+def with_bias(y: Tensor, bias: Tensor | None) -> Tensor:
+    """``y + bias``, or y where there is none."""
+    return y if bias is None else y + bias
+
+
+# Activations that are quantized row by row while the product runs, as float32 in the file.
 ROW_QUANTIZERS: dict[str, Callable[[Tensor], Rows]] = {
     "asymmetric_rows": integers.asymmetric_rows,
     "symmetric_rows": integers.symmetric_rows,
-    "four_bit_rows": partial(integers.symmetric_rows, qmax=7),
 }
-
-Product = Callable[[Tensor, Tensor], Tensor]
 
 
 def make_product(spec: QuantSpec) -> Product:
     """The product object for a spec."""
     if spec.weight is None:
-        return FloatProduct()
-    if spec.activation == "float":
-        return WeightOnlyProduct(spec.weight)
-    return IntegerProduct(spec.weight, ROW_QUANTIZERS[spec.activation])
+        return Float16Product() if spec.storage == "float16" else FloatProduct()
+    if spec.activation in ROW_QUANTIZERS:
+        return IntegerProduct(spec.weight, ROW_QUANTIZERS[spec.activation])
+    return {
+        "float": WeightOnlyProduct,
+        "four_bit_rows": FourBitProduct,
+        "static_int8": StaticProduct,
+    }[spec.activation](spec.weight)

@@ -4,7 +4,8 @@ A `QuantSpec` says how one weight product is computed. A `Policy` says which spe
 a model gets: a list of ``(pattern, recipe)`` rules, tried in order, of which the last that
 matches the layer's path wins (a layer that no rule matches stays float). Names follow AI Edge
 Quantizer: ``dynamic_wi4_afp32`` is "integer 4-bit weights, float32 activations in the file,
-quantized to int8 row by row when the kernel runs".
+quantized to int8 row by row when the kernel runs"; ``static_wi4_ai8`` is "int8 activations too,
+with one range for the whole tensor that training learned".
 """
 
 import dataclasses
@@ -12,7 +13,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 WEIGHT_BITS = (2, 4, 6, 8)
-ACTIVATIONS = ("float", "asymmetric_rows", "symmetric_rows", "four_bit_rows")
+ACTIVATIONS = ("float", "asymmetric_rows", "symmetric_rows", "four_bit_rows", "static_int8")
+STORAGES = ("float32", "float16")
 
 
 class PolicyError(ValueError):
@@ -43,16 +45,27 @@ class WeightSpec:
 class QuantSpec:
     """How one weight product is computed."""
 
-    weight: WeightSpec | None = None  # None: float32 weights
+    weight: WeightSpec | None = None  # integer weights; None: float weights
     activation: str = "float"  # one of ACTIVATIONS
+    storage: str = "float32"  # of float weights, in the file and as they are trained: of STORAGES
 
     def __post_init__(self):
+        if self.storage not in STORAGES:
+            raise ValueError(f"storage: received {self.storage!r}, expected one of {STORAGES}")
+        if self.weight is not None and self.storage != "float32":
+            raise ValueError(
+                f"storage {self.storage!r} is for float weights; received integer ones"
+            )
         if self.activation not in ACTIVATIONS:
             raise ValueError(
                 f"activation: received {self.activation!r}, expected one of {ACTIVATIONS}"
             )
         if self.weight is None and self.activation != "float":
             raise ValueError("integer activations need integer weights; received weight=None")
+        if self.activation == "static_int8" and self.weight and self.weight.bits not in (4, 8):
+            raise ValueError(
+                f"static_int8 activations need weights of 4 or 8 bits; received {self.weight.bits}"
+            )
 
 
 def _recipe(bits, activation):
@@ -63,9 +76,11 @@ def _recipe(bits, activation):
 # where there is no XNNPACK, tflite-runtime among them (symmetric rows).
 RECIPES: dict[str, QuantSpec] = {
     "float32": QuantSpec(),
+    "float16": QuantSpec(storage="float16"),
     **{f"dynamic_wi{b}_afp32": _recipe(b, "asymmetric_rows") for b in WEIGHT_BITS},
     **{f"dynamic_wi{b}_afp32_builtin": _recipe(b, "symmetric_rows") for b in WEIGHT_BITS},
     **{f"weight_only_wi{b}_afp32": _recipe(b, "float") for b in WEIGHT_BITS},
+    **{f"static_wi{b}_ai8": _recipe(b, "static_int8") for b in (4, 8)},
     "wi4_ai4": _recipe(4, "four_bit_rows"),
 }
 

@@ -35,6 +35,8 @@ def test_largest_code(bits, qmax):
         ("dynamic_wi8_afp32_builtin", 8, "symmetric_rows"),
         ("weight_only_wi2_afp32", 2, "float"),
         ("wi4_ai4", 4, "four_bit_rows"),
+        ("static_wi4_ai8", 4, "static_int8"),
+        ("static_wi8_ai8", 8, "static_int8"),
     ],
 )
 def test_recipes_say_what_their_names_say(name, bits, activation):
@@ -43,6 +45,7 @@ def test_recipes_say_what_their_names_say(name, bits, activation):
 
 def test_every_recipe_is_a_policy_for_the_encoder_alone():
     assert recipe("float32") == QuantSpec()
+    assert recipe("float16") == QuantSpec(storage="float16")
     for name, spec in RECIPES.items():
         assert spec.activation in ACTIVATIONS
         chosen = policy(name)
@@ -108,6 +111,15 @@ def test_parse_rule_splits_at_the_last_equals():
         (lambda: WeightSpec(bits=4, divisor=float("nan")), "received nan"),
         (lambda: QuantSpec(activation="int8"), "received 'int8', expected one of"),
         (lambda: QuantSpec(activation="symmetric_rows"), "need integer weights"),
+        (lambda: QuantSpec(storage="bfloat16"), "received 'bfloat16', expected one of"),
+        (
+            lambda: QuantSpec(storage="float16", weight=WeightSpec(bits=4)),
+            "storage 'float16' is for float weights; received integer ones",
+        ),
+        (
+            lambda: QuantSpec(activation="static_int8", weight=WeightSpec(bits=2)),
+            "weights of 4 or 8 bits; received 2",
+        ),
     ],
 )
 def test_what_a_spec_refuses(make, message):

@@ -17,15 +17,24 @@ METADATA_NAME = "asr_qat"  # TFLite metadata entry: UTF-8 JSON
 DIGEST_NAME = "asr_qat.sha256"  # TFLite metadata entry: 32 bytes, see `digest_of`
 DIGEST_BYTES = 32
 FORMAT = 1  # "format" field of the JSON that this version writes and reads
+MODEL_KIND = "model"  # "kind" of a file that is no recogniser; a recogniser's has no kind
 SIGNATURES = ("frontend", "encoder", "prediction", "joint")
 
 # Field numbers of tables in TFLite's schema.fbs (stable by the rules of flatbuffers).
 _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
 _METADATA_NAME, _METADATA_BUFFER = 0, 1
 _BUFFER_DATA = 0
-_MAX_METADATA_ENTRIES = 1024
+_MAX_METADATA_ENTRIES, _MAX_NAME_BYTES = 1024, 1024
 
-_REQUIRED: dict[str, type] = {
+# What may be left of ours in a damaged file whose metadata cannot be found any more. Flatbuffer
+# strings start with their length and end with a zero.
+_TRACES = (
+    len(METADATA_NAME).to_bytes(4, "little") + METADATA_NAME.encode() + b"\0",
+    DIGEST_NAME.encode(),
+    b'"producer": "asr_qat',
+)
+
+_REQUIRED: dict[str, type] = {  # of a recogniser
     "sample_rate": int,  # Hz
     "chunk_samples": int,
     "tail_samples": int,
@@ -49,6 +58,11 @@ class ModelFile:
     content: bytes  # the whole file, as the interpreter takes it
     metadata: dict[str, Any]  # the "asr_qat" JSON document
     path: Path
+
+    @property
+    def is_recognizer(self) -> bool:
+        """Whether it has all that a recogniser needs; otherwise it is some other Keras model."""
+        return self.metadata.get("kind") != MODEL_KIND
 
     @property
     def pieces(self) -> list[str]:
@@ -120,7 +134,7 @@ def metadata_spans(content: bytes) -> dict[str, tuple[int, int]]:
         for i in range(count):
             entry = reader.follow(entries + 4 * i)
             start, length = reader.vector(entry, _METADATA_NAME, 1)
-            name = content[start : start + length].decode("utf-8", "replace")
+            name = content[start : start + min(length, _MAX_NAME_BYTES)].decode("utf-8", "replace")
             position = reader.field(entry, _METADATA_BUFFER)
             index = 0 if position is None else reader.unpack("<I", position)
             if index >= buffer_count:
@@ -153,6 +167,8 @@ def _check_metadata(metadata: Any) -> dict[str, Any]:
             f"has asr_qat metadata of format {metadata['format']}; this version reads format "
             f"{FORMAT}. It was written by {metadata.get('producer', 'an unknown version')!r}"
         )
+    if metadata.get("kind") == MODEL_KIND:
+        return metadata
     for name, kind in _REQUIRED.items():
         if not isinstance(metadata.get(name), kind) or isinstance(metadata[name], bool):
             raise ModelFileError(
@@ -177,9 +193,27 @@ def parse(content: bytes) -> dict[str, Any]:
       ModelFileError: not TFLite, not ours, truncated, damaged or of another format. The message
         starts with a verb, to stand behind the file's name.
     """
+    metadata = parse_any(content)
+    if metadata is None:
+        raise ModelFileError("has no asr_qat metadata; was it written by `asr-qat export`?")
+    return metadata
+
+
+def parse_any(content: bytes) -> dict[str, Any] | None:
+    """Like `parse`, but None for a .tflite file of others, of which nothing more is known.
+
+    Raises:
+      ModelFileError: not TFLite, or a file of ours that is truncated, damaged (also beyond
+        finding its metadata) or of another format.
+    """
     spans = metadata_spans(content)
     if METADATA_NAME not in spans:
-        raise ModelFileError("has no asr_qat metadata; was it written by `asr-qat export`?")
+        if any(trace in content for trace in _TRACES):
+            raise ModelFileError(
+                "is truncated or damaged: parts of asr_qat metadata are in it, but no entry "
+                f"{METADATA_NAME!r} leads to them"
+            )
+        return None
     offset, length = spans.get(DIGEST_NAME, (0, 0))
     if length != DIGEST_BYTES:
         raise ModelFileError(
@@ -219,3 +253,18 @@ def load_model_file(path: str | os.PathLike[str]) -> ModelFile:
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error}") from None
     return ModelFile(content=content, metadata=metadata, path=path)
+
+
+def load_recognizer_file(path: str | os.PathLike[str]) -> ModelFile:
+    """Like `load_model_file`, for files that recognise speech.
+
+    Raises:
+      ModelFileError: also for another model, such as one of `asr_qat.export.keras_model`.
+    """
+    file = load_model_file(path)
+    if not file.is_recognizer:
+        raise ModelFileError(
+            f"{path}: is a model, not a recogniser: expected a file that `asr-qat export` wrote "
+            "from a trained recogniser"
+        )
+    return file

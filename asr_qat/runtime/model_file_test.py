@@ -15,9 +15,11 @@ from asr_qat.runtime.model_file import (
     ModelFileError,
     digest_of,
     load_model_file,
+    load_recognizer_file,
     metadata_spans,
     parse,
 )
+from asr_qat.runtime.recognizer import Recognizer
 
 
 @pytest.fixture(scope="module")
@@ -135,6 +137,18 @@ def resealed(metadata):
 def test_metadata_of_another_kind_is_refused(metadata, message):
     with pytest.raises(ModelFileError, match=message):
         parse(resealed(metadata))
+
+
+def test_a_file_of_another_model_is_no_recogniser(tmp_path):
+    path, metadata = tmp_path / "m.tflite", {"format": 1, "kind": "model", "producer": "x"}
+    path.write_bytes(attach(tiny_float_model()[0], metadata))
+    file = load_model_file(path)
+    assert file.metadata == metadata and not file.is_recognizer
+    for load in (load_recognizer_file, Recognizer):
+        with pytest.raises(ModelFileError, match="m.tflite: is a model, not a recogniser"):
+            load(path)
+    path.write_bytes(attach(tiny_float_model()[0], tiny_metadata()))
+    assert load_recognizer_file(path).is_recognizer
 
 
 def test_a_large_file_is_checked_quickly():

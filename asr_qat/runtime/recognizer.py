@@ -8,12 +8,14 @@ print(stream.finish())
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
 from .greedy import GreedySearch, Token
-from .model_file import SIGNATURES, ModelFileError, load_model_file
+from .interpreter import Interpreter
+from .model_file import SIGNATURES, ModelFileError, load_recognizer_file
 from .signature import Signature, State
 
 WORD_START = "▁"
@@ -61,20 +63,26 @@ class Recognizer:
     thread. Use one recognizer per thread.
     """
 
-    def __init__(self, path: str | os.PathLike[str], num_threads: int = 1):
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        num_threads: int = 1,
+        interpreter_class: Callable[..., Any] = Interpreter,
+    ):
         """Loads a model file.
 
         Args:
           path: of a .tflite file written by `asr-qat export`.
           num_threads: threads of the interpreter, >= 1.
+          interpreter_class: `Interpreter` of ai-edge-litert or of tflite-runtime.
 
         Raises:
-          ModelFileError: the file is absent, damaged or not ours.
+          ModelFileError: the file is absent, damaged, not ours or no recogniser.
           ValueError: `num_threads` < 1.
         """
         if num_threads < 1:
             raise ValueError(f"num_threads must be >= 1, received {num_threads}")
-        self.model_file = load_model_file(path)
+        self.model_file = load_recognizer_file(path)
         metadata = self.model_file.metadata
         self.pieces: list[str] = self.model_file.pieces
         self.sample_rate: int = metadata["sample_rate"]  # Hz
@@ -82,14 +90,14 @@ class Recognizer:
         self.tail_samples: int = metadata["tail_samples"]
         self.max_symbols_per_frame: int = metadata["max_symbols_per_frame"]
         try:
-            interpreter = Interpreter(
+            interpreter = interpreter_class(
                 model_content=self.model_file.content, num_threads=num_threads
             )
             frontend, encoder, prediction, joint = (Signature(interpreter, s) for s in SIGNATURES)
             self._bind(frontend, encoder, prediction, joint)
         except (ValueError, RuntimeError, KeyError) as error:
-            what = f"lacks the tensor {error}" if isinstance(error, KeyError) else error
-            raise ModelFileError(f"{path}: {what}") from error
+            what = f"lacks the tensor {error}" if isinstance(error, KeyError) else str(error)
+            raise ModelFileError(f"{path}: " + what.partition("\n")[0]) from error
         self._interpreter = interpreter  # owns the memory behind the views
 
     def _bind(

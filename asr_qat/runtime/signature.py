@@ -8,8 +8,8 @@ moves is each state, once, from output to input.
 import weakref
 
 import numpy as np
-from ai_edge_litert.interpreter import Interpreter
 
+from .interpreter import Interpreter
 from .model_file import ModelFileError
 
 NEXT = "next_"  # output `next_X` is the state X of the following call
