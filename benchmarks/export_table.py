@@ -202,7 +202,7 @@ def rows_of(name: str, args, progress: tqdm) -> list[dict]:
             if recipe == "float32" and "ai_edge_quantizer" in args.engines:
                 for theirs, bits in AEQ.items():
                     yield "ai_edge_quantizer", theirs, ai_edge_quantizer(content, bits)
-        if "keras" in args.engines:
+        if name in args.keras_presets:
             yield "keras", "int4", keras_int4(name, signatures)
 
     progress.set_description(f"{name}: bytes")
@@ -287,7 +287,13 @@ def main() -> None:
     numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
     parser.add_argument("--presets", type=listed, default="conformer_s,conformer_m,conformer_l")
     parser.add_argument("--recipes", type=listed, default=",".join(RECIPES))
-    parser.add_argument("--engines", type=listed, default="asr_qat,ai_edge_quantizer,keras")
+    parser.add_argument("--engines", type=listed, default="asr_qat,ai_edge_quantizer")
+    parser.add_argument(
+        "--keras-presets",
+        type=listed,
+        default="conformer_s",
+        help="those that Keras quantizes too; its int4 graph of S alone takes minutes to convert",
+    )
     parser.add_argument("--chunk-ms", type=numbers, default="80,160,320,640,1280")
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each file")
     parser.add_argument("--scratch", help="folder for the files while they are measured")
@@ -296,8 +302,10 @@ def main() -> None:
     unknown = set(args.recipes) - set(RECIPES)
     if unknown or "float32" not in args.recipes:
         parser.error(f"--recipes: expected float32 and others of {', '.join(RECIPES)}")
-    peers = (2 if "ai_edge_quantizer" in args.engines else 0) + ("keras" in args.engines)
-    total = len(args.presets) * (len(args.recipes) + peers) * (1 + len(args.chunk_ms))
+    peers = 2 if "ai_edge_quantizer" in args.engines else 0
+    files = len(args.presets) * (len(args.recipes) + peers)
+    files += len(set(args.presets) & set(args.keras_presets))
+    total = files * (1 + len(args.chunk_ms))
     rows: list[dict] = []
     with without_native_notes() as terminal, tqdm(total=total, file=terminal) as progress:
         for name in args.presets:

@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.tools import flatbuffer_utils
 
 IDENTIFIER = b"TFL3"
+SHARED_VALUES = 8  # vectors of up to so many values are shared
 BUFFER_ALIGNMENT = 16  # bytes, `force_align` of Buffer.data in schema.fbs
 
 
@@ -35,6 +36,14 @@ class _Builder(flatbuffers.Builder):
         if key not in self._shared:
             self._shared[key] = make()
         return self._shared[key]
+
+    def CreateNumpyVector(self, x: np.ndarray) -> int:
+        """A vector; short ones, such as shapes, are written once."""
+        if x.size > SHARED_VALUES:
+            return super().CreateNumpyVector(x)
+        return self.shared(
+            (x.dtype.str, x.tobytes()), lambda: super(_Builder, self).CreateNumpyVector(x)
+        )
 
     def StartVector(self, elemSize, numElems, alignment):
         """Starts a vector; byte vectors start on a 16-byte boundary."""
@@ -66,6 +75,10 @@ def write_model(model: schema.ModelT) -> bytes:
     """Packs a model object into the bytes of a .tflite file, constant buffers aligned."""
     stored = sum(len(b.data) + 64 for b in model.buffers if b.data is not None)
     builder = _Builder(stored + (1 << 16))
+    for graph in model.subgraphs:
+        for tensor in graph.tensors or []:  # as arrays, which the builder can share
+            if tensor.shape is not None:
+                tensor.shape = np.asarray(tensor.shape, np.int32)
     scaled = [
         (tensor, tensor.quantization)
         for graph in model.subgraphs
@@ -151,8 +164,8 @@ NUMBERED = "@"  # before the number of a tensor whose name another one has
 def layer_of(tensor: schema.TensorT) -> str:
     """The path of the layer whose weight a tensor is: its name, less its number."""
     name = text(tensor.name)
-    path, _, number = name.rpartition(NUMBERED)
-    return path if number.isdecimal() else name
+    path, mark, number = name.rpartition(NUMBERED)
+    return path if mark and number.isdecimal() else name
 
 
 def indices(values) -> list[int]:

@@ -5,16 +5,38 @@ import numpy as np
 import pytest
 
 from asr_qat.export.layer_testing import check_converts
-from asr_qat.layers.attention import CausalAttention
+from asr_qat.layers.attention import AttentionWindow, CausalAttention
+from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.conformer import ConformerBlock
 from asr_qat.layers.convolution import CausalDepthwiseConvolution, ConvolutionModule
 from asr_qat.layers.embedding_decoder import EmbeddingDecoder
 from asr_qat.layers.frontend import LogMel
 from asr_qat.layers.lstm_decoder import LstmDecoder
 from asr_qat.layers.subsampling import ConvolutionSubsampling
+from asr_qat.models.encoder import Encoder
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only the TensorFlow backend has the converter", allow_module_level=True)
+
+
+class Windowed(StreamingLayer):
+    """A layer that needs a window, and the window; 2 heads of 8, 6 frames of the past."""
+
+    def __init__(self, layer):
+        super().__init__(name=f"windowed_{layer.name}")
+        self.layer, self.window = layer, AttentionWindow(6, 8)
+
+    def build(self, input_shape):
+        self.layer.build(input_shape)
+
+    def initial_state(self, batch):
+        parts = {"layer": self.layer, "window": self.window}
+        return {name: part.initial_state(batch) for name, part in parts.items()}
+
+    def step(self, x, state, training=False):
+        window, place = self.window.step(x, state["window"])
+        y, past = self.layer.step(x, state["layer"], window, training=training)
+        return y, {"layer": past, "window": place}
 
 
 @pytest.mark.parametrize(
@@ -22,12 +44,13 @@ if keras.backend.backend() != "tensorflow":
     [
         (LogMel(mel_bins=20), (640,)),
         (ConvolutionSubsampling(16), (8, 20)),
-        (CausalAttention(16, 2, 6), (4, 16)),
+        (Windowed(CausalAttention(16, 2, 6)), (4, 16)),
         (CausalDepthwiseConvolution(5), (4, 16)),
         (ConvolutionModule(16, 5), (4, 16)),
-        (ConformerBlock(16, 2, 6, 5, expansion=2), (4, 16)),
+        (Windowed(ConformerBlock(16, 2, 6, 5, expansion=2)), (4, 16)),
+        (Encoder(16, 2, 2, 6, 5, expansion=2), (8, 20)),
     ],
-    ids=lambda v: type(v).__name__ if isinstance(v, keras.layers.Layer) else "",
+    ids=lambda v: type(getattr(v, "layer", v)).__name__ if not isinstance(v, tuple) else "",
 )
 def test_streaming_layers_convert(layer, chunk):
     layer.build((None, None, *chunk[1:]))

@@ -1,6 +1,5 @@
 """Causal multi-head self-attention over a bounded past, with rotary positions."""
 
-import math
 from typing import Any, NamedTuple
 
 import keras
