@@ -10,11 +10,11 @@ import argparse
 
 import numpy as np
 
-from asr_qat.export.kernels import Target, run_file
-from asr_qat.export.layer_file import file_of
-from asr_qat.export.layer_parity import StoredWeights, check_layer
-from asr_qat.export.one_layer import static_file
-from asr_qat.export.static_parity import trained
+from asr_qat.export.parity.kernels import Target, run_file
+from asr_qat.export.parity.layer_file import file_of
+from asr_qat.export.parity.layer_parity import StoredWeights, check_layer
+from asr_qat.export.parity.one_layer import static_file
+from asr_qat.export.parity.static_parity import trained
 from asr_qat.layers.dense import Dense
 from asr_qat.quantization.spec import RECIPES
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from asr_qat.export.mutation import KINDS
-from asr_qat.export.mutation_trial import (
+from asr_qat.export.inspection.mutation import KINDS
+from asr_qat.export.inspection.mutation_trial import (
     FAILURES,
     OUTCOMES,
     UNCHANGED,

@@ -10,8 +10,8 @@ from keras import ops
 from asr_qat.quantization.integers import QUIETEST_ROW
 
 from .flatbuffer import indices
+from .four_bit import ROUNDING, SENTINELS
 from .graph import Graph, as_fully_connected, per_channel, per_tensor
-from .one_layer import ROUNDING, SENTINELS
 from .storage import Layout
 
 

@@ -22,10 +22,11 @@ from asr_qat.export.flatbuffer import (
     write_model,
 )
 from asr_qat.export.inspect import inspect_file
-from asr_qat.export.int_weights import integer_weight, unpack_codes
+from asr_qat.export.int_weights import unpack_codes
 from asr_qat.export.lowering import weighted_layers
 from asr_qat.export.metadata import attach
 from asr_qat.export.model_testing import nano_recognizer, noise
+from asr_qat.export.trained_weights import integer_weight
 from asr_qat.export.verify import verify
 from asr_qat.models.configs import LstmDecoderConfig, preset
 from asr_qat.quantization.ranges import RangeError, calibrate
@@ -86,17 +87,17 @@ def calibrated(precision):
 def test_every_recipe_is_bit_equal(precision, tmp_path):
     model = calibrated(precision)
     report = export_model(model, tmp_path / "model.tflite")
-    assert report.layers_bit_equal == len(report.served) == len(model.dense_layers()) == 13
-    assert len(report.layers) == 13 * len(report.encoders) and report.exact
+    assert report.layers_bit_equal == len(report.served) == 1 + len(model.dense_layers()) == 14
+    assert len(report.layers) == 13 * len(report.encoders) + 1 and report.exact  # depthwise: once
     recipes = {layer.path: layer.recipe for layer in report.served}
-    assert recipes == {layer.path: layer.recipe_name for layer in model.dense_layers()}
+    assert recipes == {layer.path: layer.recipe_name for layer in weighted_layers(model)}
     # Not bit for bit, as single codes may flip: but it is the same function.
     assert report.encoder.max_difference < 0.1 * report.encoder.max_output
 
 
 def test_int4_is_bit_equal_and_says_so_inside(int4):
     model, path, report = int4
-    assert report.layers_bit_equal == len(report.served) == 13 and report.passed
+    assert report.layers_bit_equal == len(report.served) == 14 and report.passed
     assert sum(layer.bits == 4 for layer in report.served) == 10
     assert report.encoder.codes_total > 0 and report.transcripts_total == 1
     metadata = load_model_file(path).metadata
@@ -299,7 +300,7 @@ def test_export_is_a_method_of_the_model(tmp_path, capsys):
     report = model.export(tmp_path / "model.tflite", recipe="dynamic_wi4_afp32")
     assert report.exact and sum(layer.bits == 4 for layer in report.served) == 10
     said = capsys.readouterr().out
-    assert "model.tflite: 13 of 13 layers bit-equal, 0 of 0 transcripts equal" in said
+    assert "model.tflite: 14 of 14 layers bit-equal, 0 of 0 transcripts equal" in said
     assert {layer.recipe_name for layer in model.dense_layers()} == {"float32"}
     rules = load_model_file(tmp_path / "model.tflite").metadata["recipe"]["rules"]
     assert rules == [["(^|/)encoder/", "dynamic_wi4_afp32"]]

@@ -10,11 +10,11 @@ from typing import Any
 
 from asr_qat.runtime.model_file import ModelFileError, parse_any
 
-from . import inspect_worker
-from .delegation import Delegation, DelegationUnknown, delegation
-from .file_report import FileReport, PartReport, totals_of
-from .isolated import limits_for, run_isolated
-from .structure import Structure, read_structure
+from .inspection import inspect_worker
+from .inspection.delegation import Delegation, DelegationUnknown, delegation
+from .inspection.file_report import FileReport, PartReport, totals_of
+from .inspection.isolated import limits_for, run_isolated
+from .inspection.structure import Structure, read_structure
 
 Splits = dict[str, tuple[Delegation | None, str]]  # part -> delegation, or why it is not known
 

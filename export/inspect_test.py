@@ -5,10 +5,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 
 from asr_qat.export import inspect
-from asr_qat.export.delegation import called_subgraphs
 from asr_qat.export.flatbuffer import read_model, write_model
 from asr_qat.export.inspect import inspect_file
-from asr_qat.export.isolated import Limits
+from asr_qat.export.inspection.delegation import called_subgraphs
+from asr_qat.export.inspection.isolated import Limits
 from asr_qat.export.testing import ModelBuilder, tiny_float_model, write_tiny_recognizer
 from asr_qat.runtime.model_file import ModelFileError
 

@@ -5,7 +5,6 @@ stored[c, k] = q[k, c]      packed row-major, low bits first, quantized_dimensio
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
@@ -100,35 +99,3 @@ class IntegerWeight:
     def dequantized(self) -> np.ndarray:
         """float32 [in, out]: what the codes stand for."""
         return self.codes.astype(np.float32) * self.scale
-
-
-def weight_spec(layer: Any):
-    """How a quantized layer's weights are; `ValueError` for a float layer."""
-    if layer.spec.weight is None:
-        raise ValueError(f"{layer.path}: has float weights, expected a quantized layer")
-    return layer.spec.weight
-
-
-def integer_weight(layer: Any) -> IntegerWeight:
-    """A layer's codes and scales, computed by the functions that its training step runs.
-
-    Raises:
-      ExportError: the weights are not finite.
-    """
-    # Reading codes out of a file needs no Keras; making them does.
-    from keras import ops
-
-    from asr_qat.quantization import integers
-
-    spec = weight_spec(layer)
-    kernel = ops.convert_to_tensor(layer.kernel)
-    if not np.isfinite(ops.convert_to_numpy(kernel)).all():
-        raise ExportError(f"{layer.path}: the weights are not finite; expected finite weights")
-    scale = integers.weight_scale(kernel, spec)
-    codes = integers.weight_codes(kernel, scale, spec)
-    return IntegerWeight(
-        path=layer.path,
-        codes=np.asarray(ops.convert_to_numpy(codes)),
-        scale=np.asarray(ops.convert_to_numpy(scale)),
-        bits=spec.bits,
-    )

@@ -21,16 +21,10 @@ from asr_qat.export.flatbuffer import (
     read_model,
     text,
 )
-from asr_qat.export.int_weights import (
-    TENSOR_TYPES,
-    integer_weight,
-    pack_codes,
-    storage_bits,
-    unpack_codes,
-    weight_spec,
-)
+from asr_qat.export.int_weights import TENSOR_TYPES, pack_codes, storage_bits, unpack_codes
 from asr_qat.export.lowering import weighted_layers
 from asr_qat.export.model_testing import nano_recognizer
+from asr_qat.export.trained_weights import integer_weight, weight_spec
 from asr_qat.layers.dense import Dense
 
 

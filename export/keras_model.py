@@ -16,14 +16,14 @@ from asr_qat.layers.dense import Dense
 from asr_qat.quantization.spec import Policy, recipe
 
 from .build import build, float16_served
-from .depthwise_parity import check_depthwise
-from .encoder_parity import recorded
 from .exporter import precision_table
 from .flatbuffer import ExportError
-from .kernels import Target
-from .layer_parity import LayerParity, StoredWeights, check_layer
 from .lowering import weighted_layers
 from .metadata import attach
+from .parity.depthwise_parity import check_depthwise
+from .parity.encoder_parity import recorded
+from .parity.kernels import Target
+from .parity.layer_parity import LayerParity, StoredWeights, check_layer
 from .signatures import Signature
 
 SIGNATURE = "serving_default"

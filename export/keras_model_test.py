@@ -11,7 +11,6 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import ops
 
 from asr_qat.export import keras_model
-from asr_qat.export.depthwise_parity import check_depthwise
 from asr_qat.export.flatbuffer import (
     ExportError,
     buffer_bytes,
@@ -21,9 +20,11 @@ from asr_qat.export.flatbuffer import (
     write_model,
 )
 from asr_qat.export.inspect import inspect_file
-from asr_qat.export.int_weights import integer_weight, unpack_codes
+from asr_qat.export.int_weights import unpack_codes
 from asr_qat.export.keras_model import export_keras_model
-from asr_qat.export.kernels import Target
+from asr_qat.export.parity.depthwise_parity import check_depthwise
+from asr_qat.export.parity.kernels import Target
+from asr_qat.export.trained_weights import integer_weight
 from asr_qat.layers.convolution import CausalDepthwiseConvolution
 from asr_qat.layers.dense import Dense
 from asr_qat.quantization.ranges import RangeError, calibrate

@@ -10,9 +10,9 @@ from keras import ops
 from asr_qat.export import verify as verification
 from asr_qat.export.exporter import export_model
 from asr_qat.export.flatbuffer import buffer_bytes, indices, layer_of, read_model
-from asr_qat.export.graph_search import recognize
-from asr_qat.export.kernels import Target
 from asr_qat.export.model_testing import nano_recognizer, noise
+from asr_qat.export.parity.graph_search import recognize
+from asr_qat.export.parity.kernels import Target
 from asr_qat.export.signatures import flatten, unflatten
 from asr_qat.quantization.ranges import calibrate
 from asr_qat.runtime.model_file import load_model_file

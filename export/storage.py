@@ -14,7 +14,8 @@ from keras import ops
 from .flatbuffer import ExportError
 from .graph import Graph, per_channel
 from .half import as_float16
-from .int_weights import TENSOR_TYPES, IntegerWeight, integer_weight, pack_codes, storage_bits
+from .int_weights import TENSOR_TYPES, IntegerWeight, pack_codes, storage_bits
+from .trained_weights import integer_weight
 
 
 class Layout(NamedTuple):

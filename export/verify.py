@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from asr_qat.decoding.transcribe import transcribe
+from asr_qat.layers.convolution import CausalDepthwiseConvolution
 from asr_qat.models.transducer import Transducer
 from asr_qat.runtime.model_file import load_recognizer_file
 from asr_qat.runtime.recognizer import Recognizer
 
-from .encoder_parity import EncoderParity, compare_encoders
-from .graph_search import recognize
-from .kernels import Target
-from .layer_parity import LayerParity, StoredWeights, check_layer
+from .lowering import weighted_layers
+from .parity.depthwise_parity import check_depthwise
+from .parity.encoder_parity import EncoderParity, compare_encoders
+from .parity.graph_search import recognize
+from .parity.kernels import Target
+from .parity.layer_parity import LayerParity, StoredWeights, check_layer
 
 ROWS = 64  # input rows compared for each layer on the engine that serves it
 OTHER_ROWS = 8  # and on the others
@@ -176,6 +179,11 @@ def verify(
             target,
         )
         for layer, target in progress(pairs)
+    )
+    results += tuple(
+        check_depthwise(layer, file.content, targets[0])
+        for layer in weighted_layers(model)
+        if isinstance(layer, CausalDepthwiseConvolution)
     )
     recognizer = Recognizer(path)
     expected = [recognizer.text(ids) for ids in transcribe(model, waves, tail, chunk)]

@@ -95,7 +95,7 @@ def words(path, waves, **kwargs):
 def test_the_words_said(old, trained, waves, tmp_path, recipe):
     path = tmp_path / "int4.tflite"
     report = export_model(trained[0].with_precision(recipe), path, waves=waves)
-    assert report.exact and report.layers_bit_equal == len(report.layers) == 10
+    assert report.exact and report.layers_bit_equal == len(report.served) == 14
     assert report.transcripts_equal == report.transcripts_total == len(SAID)  # Keras and LiteRT
     assert words(path, waves) == SAID
     assert words(path, waves, interpreter_class=old) == SAID

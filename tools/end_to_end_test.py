@@ -47,7 +47,7 @@ def test_the_demo_reports_everything(demo):
         assert report[name]["rtf"] > 0
     assert report["encoder_bytes"]["int4"] < 0.25 * report["encoder_bytes"]["float"]
     parity = report["parity"]
-    assert parity["layers_bit_equal"] == parity["layers_total"] == 13
+    assert parity["layers_bit_equal"] == parity["layers_total"] == 14
     assert parity["transcripts_total"] == 8
     assert (out / "report.png").read_bytes()[:4] == b"\x89PNG"
     assert "int4.tflite" in done.stdout and "layers bit-equal" in done.stdout
@@ -67,7 +67,7 @@ def test_verify_inspect_evaluate_transcribe_benchmark(demo):
     out, _ = demo
     file, test = out / "int4.tflite", out / "corpus" / "test.jsonl"
     proof = document("verify", file, "--model", out / "int4" / "model.keras")
-    assert proof["passed"] and proof["layers_bit_equal"] == 13
+    assert proof["passed"] and proof["layers_bit_equal"] == 14
     report = document("inspect", file)
     assert {part["name"] for part in report["parts"]} >= {"frontend", "encoder", "joint"}
     errors = document("evaluate", out / "float.tflite", file, "--manifest", test)
@@ -106,7 +106,7 @@ def test_train_and_export_on_their_own(demo, tmp_path):
     names = {part["name"] for part in document("inspect", tmp_path / "m.tflite")["parts"]}
     assert {"encoder", "encoder_80ms", "recognize_chunk_80ms", "encode_utterance"} <= names
     proof = document("verify", tmp_path / "m.tflite", "--model", record["model"])
-    assert proof["passed"] and proof["layers_total"] == 13
+    assert proof["passed"] and proof["layers_total"] == 14
     done = command(
         "verify", tmp_path / "m.tflite", "--model", out / "int4" / "model.keras"
     )  # another model
@@ -192,5 +192,5 @@ def test_the_script_in_the_readme_runs(manifest, tmp_path):
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 0, done.stderr
-    assert "13 of 13 layers bit-equal" in done.stdout
+    assert "14 of 14 layers bit-equal" in done.stdout
     assert (tmp_path / "model.keras").exists() and (tmp_path / "model.tflite").exists()

@@ -39,9 +39,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the report or the comparison."""
-    from asr_qat.export.compare import compare, comparison_document
-    from asr_qat.export.file_report import document
     from asr_qat.export.inspect import inspect_file
+    from asr_qat.export.inspection.compare import compare, comparison_document
+    from asr_qat.export.inspection.file_report import document
 
     from .inspect_text import print_comparison, print_report
     from .native_logs import without_native_notes

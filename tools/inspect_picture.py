@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from asr_qat.export.file_report import FileReport, StoredTensor
+from asr_qat.export.inspection.file_report import FileReport, StoredTensor
 
 from .treemap import Box, squarify
 

@@ -4,9 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from asr_qat.export.compare import Comparison, TensorRow
-from asr_qat.export.delegation import Delegation
-from asr_qat.export.file_report import FileReport, StoredTensor, Totals
+from asr_qat.export.inspection.compare import Comparison, TensorRow
+from asr_qat.export.inspection.delegation import Delegation
+from asr_qat.export.inspection.file_report import FileReport, StoredTensor, Totals
 
 from .table import print_table
 

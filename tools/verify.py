@@ -41,12 +41,12 @@ def run(args: argparse.Namespace) -> int:
     from asr_qat.export.lowering import weighted_layers
     from asr_qat.export.verify import verify
     from asr_qat.quantization.spec import policy
-    from asr_qat.runtime.model_file import load_model_file
+    from asr_qat.runtime.model_file import load_recognizer_file
     from asr_qat.training.run import load_model
 
     from .native_logs import without_native_notes
 
-    file = load_model_file(args.file)
+    file = load_recognizer_file(args.file)
     model = load_model(args.model)
     rules = file.metadata["recipe"]["rules"]
     if rules != model.policy.to_list():

@@ -30,8 +30,8 @@ class Attention(StreamingLayer):
         self.attention.build(input_shape)
 
     def initial_state(self, batch):
-        parts = {"window": self.window, "attention": self.attention}
-        return {name: part.initial_state(batch) for name, part in parts.items()}
+        past = self.attention.initial_state(batch)
+        return {"window": self.window.initial_state(batch), "attention": past}
 
     def step(self, x, state, training=False):
         window, place = self.window.step(x, state["window"])

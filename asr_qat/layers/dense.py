@@ -29,6 +29,7 @@ class Dense(keras.layers.Layer):
         units: size of the output's last axis.
         activation: anything `keras.activations.get` takes.
         use_bias: whether a float32 bias is added.
+        kernel_initializer: anything `keras.initializers.get` takes.
         bias_initializer: anything `keras.initializers.get` takes.
         precision: a recipe's name such as ``"dynamic_wi4_afp32"``, or a `Policy`, asked for this
             layer's path when the layer is built.
@@ -39,6 +40,7 @@ class Dense(keras.layers.Layer):
         units,
         activation=None,
         use_bias=True,
+        kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
         precision="float32",
         **kwargs,
@@ -47,6 +49,7 @@ class Dense(keras.layers.Layer):
         self.units = units
         self.activation = keras.activations.get(activation)
         self.use_bias = use_bias
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
         self.precision = precision
 
@@ -54,7 +57,7 @@ class Dense(keras.layers.Layer):
         """Makes kernel ``[in, units]`` and bias ``[units]``; resolves the precision."""
         self.apply_recipe(resolve(self.precision, self.path))
         self.kernel = self.add_weight(
-            shape=(input_shape[-1], self.units), initializer="glorot_uniform", name="kernel"
+            shape=(input_shape[-1], self.units), initializer=self.kernel_initializer, name="kernel"
         )
         if self.use_bias:
             self.bias = self.add_weight(
@@ -84,6 +87,7 @@ class Dense(keras.layers.Layer):
             "units": self.units,
             "activation": keras.activations.serialize(self.activation),
             "use_bias": self.use_bias,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
             "bias_initializer": keras.initializers.serialize(self.bias_initializer),
             "precision": precision.to_list() if isinstance(precision, Policy) else precision,
         }

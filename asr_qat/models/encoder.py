@@ -1,5 +1,7 @@
 """The encoder: subsampling, then a stack of streaming Conformer blocks."""
 
+from typing import Any
+
 import keras
 
 from asr_qat.layers.attention import AttentionWindow
@@ -71,7 +73,7 @@ class Encoder(StreamingLayer):
 
     def initial_state(self, batch):
         """The states of all parts, by their names."""
-        parts = [self.subsampling, self.window, *self.blocks]
+        parts: list[Any] = [self.subsampling, self.window, *self.blocks]
         return {part.name: part.initial_state(batch) for part in parts}
 
     def step(self, x, state, training=False):

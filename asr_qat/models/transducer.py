@@ -73,7 +73,8 @@ class Transducer(keras.Model):
         self.prediction.build((None, None))
         self.joint.build((None, None, encoder.dim), (None, None, prediction.dim))
         self.built = True
-        self.policy.check([layer.path for layer in self.dense_layers()])
+        with_recipe = [layer for layer in self._flatten_layers() if hasattr(layer, "apply_recipe")]
+        self.policy.check([layer.path for layer in with_recipe])
 
     def dense_layers(self) -> list[Dense]:
         """Every layer that a precision can be chosen for, in order."""

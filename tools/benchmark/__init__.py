@@ -47,13 +47,13 @@ def run(args: argparse.Namespace) -> int:
     """Measures and prints."""
     from tqdm import tqdm
 
-    from asr_qat.runtime.model_file import load_model_file
+    from asr_qat.runtime.model_file import load_recognizer_file
 
     from ..native_logs import without_native_notes
     from .host import benchmark_files
 
     paths = [Path(model) for model in args.models]
-    rates = {load_model_file(path).metadata["sample_rate"] for path in paths}
+    rates = {load_recognizer_file(path).metadata["sample_rate"] for path in paths}
     samples = None
     if args.audio is not None:
         from asr_qat.data.audio import load_audio

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from asr_qat.export.inspect import inspect_file
-from asr_qat.runtime.model_file import load_model_file
+from asr_qat.runtime.model_file import load_recognizer_file
 from asr_qat.runtime.recognizer import Recognizer
 
 from .peak_memory import MemoryUse, measure_memory
@@ -164,7 +164,7 @@ def benchmark_files(
     """
     if not paths or not threads:
         raise ValueError("expected at least one file and one number of threads")
-    files = [load_model_file(path) for path in paths]
+    files = [load_recognizer_file(path) for path in paths]
     reports = [inspect_file(path) for path in paths]
     speeds = [measure_speed(paths, samples, seconds, count, rounds, progress) for count in threads]
     results = []

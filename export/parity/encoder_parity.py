@@ -18,9 +18,9 @@ from asr_qat.models.transducer import Transducer
 from asr_qat.quantization.quantizers import FourBitProduct, IntegerProduct, StaticProduct
 from asr_qat.quantization.static import affine, quantize
 
-from .flatbuffer import indices, layer_of, operator_name, read_model, text, write_model
+from ..flatbuffer import indices, layer_of, operator_name, read_model, text, write_model
+from ..four_bit import SENTINELS
 from .kernels import Target
-from .one_layer import SENTINELS
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,19 +8,13 @@ from ai_edge_litert import schema_py_generated as schema
 
 from asr_qat.quantization.integers import QUIETEST_ROW
 
-from .flatbuffer import write_model
-from .graph import TYPE_OF, Buffers, Graph, per_channel, per_tensor, set_options
-from .int_weights import TENSOR_TYPES, pack_codes, storage_bits
+from ..flatbuffer import write_model
+from ..four_bit import ROUNDING, SENTINELS
+from ..graph import TYPE_OF, Buffers, Graph, per_channel, per_tensor, set_options
+from ..int_weights import TENSOR_TYPES, pack_codes, storage_bits
 
 FLOAT32, INT8 = schema.TensorType.FLOAT32, schema.TensorType.INT8
 VERSIONS = {"FULLY_CONNECTED": 12, "DEQUANTIZE": 6, "QUANTIZE": 2}  # others: 1
-
-# Added and taken away again it rounds a float32 below 2^22 to an integer, ties to even. ROUND
-# would do the same, but TFLite's reference kernels lack it.
-ROUNDING = np.float32(1.5 * 2**23)
-# With these beside the codes of a row, kernels that quantize with a zero point find scale 1 and
-# zero point 0: the codes stay what they are.
-SENTINELS = np.array([-128, 127], np.float32)
 
 
 class Affine(NamedTuple):

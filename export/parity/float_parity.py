@@ -11,7 +11,7 @@ from asr_qat.quantization import integers, matmul
 from asr_qat.quantization.quantizers import make_product
 from asr_qat.quantization.spec import QuantSpec
 
-from .int_weights import storage_bits
+from ..int_weights import storage_bits
 from .kernels import Target, run_file
 from .one_layer import float_file
 from .parity_result import LayerParity, absent, bias_of, common, ulps

@@ -14,7 +14,7 @@ from asr_qat.quantization.quantizers import (
     WeightOnlyProduct,
 )
 
-from .flatbuffer import ExportError
+from ..flatbuffer import ExportError
 from .float_parity import check_float
 from .four_bit_parity import check_four_bit
 from .kernels import Target

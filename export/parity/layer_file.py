@@ -5,7 +5,7 @@ from keras import ops
 
 from asr_qat.layers.dense import Dense
 
-from .int_weights import integer_weight
+from ..trained_weights import integer_weight
 from .one_layer import float_file, four_bit_file, layer_file, static_file
 from .parity_result import bias_of
 from .static_parity import trained

@@ -12,9 +12,9 @@ from ai_edge_litert import schema_py_generated as schema
 
 from asr_qat.runtime.model_file import ModelFileError
 
+from ..flatbuffer import TENSOR_TYPE_NAMES, has_data, indices, operator_name, read_model, text
 from .delegation import called_subgraphs
 from .file_report import OWNERS, SCALE_BYTES, Overhead, TensorReport
-from .flatbuffer import TENSOR_TYPE_NAMES, has_data, indices, operator_name, read_model, text
 
 _ZERO_POINT_BYTES = 8  # int64
 _SCALE_SLOT, _ZERO_POINT_SLOT = 8, 10  # of QuantizationParameters in schema.fbs

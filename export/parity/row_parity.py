@@ -12,8 +12,9 @@ from asr_qat.quantization import integers
 from asr_qat.quantization.quantizers import make_product
 from asr_qat.quantization.spec import QuantSpec
 
+from ..int_weights import storage_bits
+from ..trained_weights import integer_weight, weight_spec
 from .arithmetic import builtin_asymmetric_rows, epilogue, outputs_that_differ
-from .int_weights import integer_weight, storage_bits, weight_spec
 from .kernels import Target, run_file
 from .one_layer import layer_file
 from .parity_result import LayerParity, absent, bias_of, common, ulps

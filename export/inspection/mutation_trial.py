@@ -17,7 +17,7 @@ from typing import Any
 from asr_qat.runtime.model_file import ModelFileError, load_model_file
 from asr_qat.runtime.recognizer import Recognizer
 
-from .inspect import inspect_file
+from ..inspect import inspect_file
 from .mutation import mutate
 
 # What a mutant may end as.

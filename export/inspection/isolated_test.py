@@ -6,12 +6,12 @@ import time
 
 import pytest
 
-from asr_qat.export.isolated import IsolationError, Limits, limits_for, run_isolated
+from asr_qat.export.inspection.isolated import IsolationError, Limits, limits_for, run_isolated
 
 LIMITS = Limits(seconds=2, memory_bytes=1 << 28)
 BODY = """\
 import os, sys, time
-from asr_qat.export.isolated import begin
+from asr_qat.export.inspection.isolated import begin
 
 worker = begin(sys.argv[1:])
 worker.write({{"length": len(worker.content)}})

@@ -8,9 +8,10 @@ from keras import ops
 
 from asr_qat.layers.convolution import CausalDepthwiseConvolution
 
-from .flatbuffer import buffer_bytes, indices, layer_of, operator_name, read_model
-from .half import as_float16
-from .int_weights import TENSOR_TYPES, integer_weight, unpack_codes
+from ..flatbuffer import buffer_bytes, indices, layer_of, operator_name, read_model
+from ..half import as_float16
+from ..int_weights import TENSOR_TYPES, unpack_codes
+from ..trained_weights import integer_weight
 from .kernels import Target
 from .parity_result import LayerParity
 

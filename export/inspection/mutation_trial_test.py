@@ -3,9 +3,9 @@
 import os
 from collections import Counter
 
-from asr_qat.export import mutation_trial
-from asr_qat.export.mutation import KINDS, mutate
-from asr_qat.export.mutation_trial import (
+from asr_qat.export.inspection import mutation_trial
+from asr_qat.export.inspection.mutation import KINDS, mutate
+from asr_qat.export.inspection.mutation_trial import (
     CRASH,
     HANG,
     REFUSED,

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr_qat.export.four_bit_parity import code_scale
-from asr_qat.export.kernels import Target, run_file
-from asr_qat.export.layer_file import file_of
-from asr_qat.export.layer_parity import StoredWeights, check_layer
+from asr_qat.export.parity.four_bit_parity import code_scale
+from asr_qat.export.parity.kernels import Target, run_file
+from asr_qat.export.parity.layer_file import file_of
+from asr_qat.export.parity.layer_parity import StoredWeights, check_layer
 from asr_qat.layers.dense import Dense
 from asr_qat.quantization.ranges import RangeError
 from asr_qat.quantization.spec import RECIPES

@@ -11,8 +11,9 @@ from asr_qat.quantization import static
 from asr_qat.quantization.ranges import require_ranges
 from asr_qat.quantization.spec import WeightSpec
 
+from ..int_weights import storage_bits
+from ..trained_weights import weight_spec
 from .arithmetic import quantize, requantize, values_that_differ
-from .int_weights import storage_bits, weight_spec
 from .kernels import Target, run_file
 from .one_layer import Affine, quantize_file, static_file
 from .parity_result import LayerParity, absent, bias_of, common, ulps

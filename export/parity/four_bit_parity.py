@@ -5,10 +5,11 @@ import numpy as np
 from asr_qat.layers.dense import Dense
 from asr_qat.quantization.integers import four_bit_rows
 
+from ..four_bit import SENTINELS
+from ..trained_weights import weight_spec
 from .arithmetic import outputs_that_differ
-from .int_weights import weight_spec
 from .kernels import Target, run_file
-from .one_layer import SENTINELS, four_bit_file
+from .one_layer import four_bit_file
 from .parity_result import LayerParity, absent, bias_of, common, ulps
 from .row_parity import trained
 from .stored_layers import StoredWeights

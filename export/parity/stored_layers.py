@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from .flatbuffer import (
+from ..flatbuffer import (
     buffer_bytes,
     has_data,
     indices,
@@ -13,7 +13,7 @@ from .flatbuffer import (
     operator_name,
     read_model,
 )
-from .int_weights import TENSOR_TYPES, unpack_codes
+from ..int_weights import TENSOR_TYPES, unpack_codes
 from .one_layer import Affine
 
 _BITS = {kind: bits for bits, kind in TENSOR_TYPES.items()}

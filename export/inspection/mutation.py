@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from .flatbuffer import read_model, write_model
+from ..flatbuffer import read_model, write_model
 
 Mutator = Callable[[np.random.Generator, bytearray], bytearray]
 

@@ -5,10 +5,10 @@ import json
 import numpy as np
 import pytest
 
-from asr_qat.export.compare import compare, comparison_document, match_tensors
-from asr_qat.export.file_report import StoredTensor, TensorReport
 from asr_qat.export.flatbuffer import write_model
 from asr_qat.export.inspect import inspect_file
+from asr_qat.export.inspection.compare import compare, comparison_document, match_tensors
+from asr_qat.export.inspection.file_report import StoredTensor, TensorReport
 from asr_qat.export.testing import ModelBuilder, TinySizes, write_tiny_recognizer
 
 

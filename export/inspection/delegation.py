@@ -9,7 +9,7 @@ from typing import Any
 from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
-from .flatbuffer import indices, write_model
+from ..flatbuffer import indices, write_model
 
 DELEGATE = "DELEGATE"
 _MESSAGE = 160  # characters of the runtime's own words in an error

@@ -1,0 +1,1 @@
+"""What is inside a file, ours or not, damaged or not."""

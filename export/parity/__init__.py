@@ -1,0 +1,1 @@
+"""The proof: what the file's kernels compute against what training computed."""
