@@ -183,7 +183,8 @@ def test_the_encoder_is_an_eighth_of_float(int4, tmp_path):
 def test_a_decoder_can_be_int4_too(tmp_path):
     path = tmp_path / "model.tflite"
     report = export_model(nano_recognizer([["", "dynamic_wi4_afp32"]]), path, waves=[noise(6000)])
-    assert report.passed and {layer.bits for layer in report.served} == {4}
+    assert report.passed
+    assert sorted(layer.bits for layer in report.served) == [4] * 13 + [8]  # 8: depthwise
     file = read_model(load_model_file(path).content)
     names = {s.subgraphIndex: text(s.signatureKey) for s in file.signatureDefs}
     inside: dict[str, set] = {}
@@ -225,7 +226,7 @@ def test_lstm_prediction_network(tmp_path):
     config = type(config)(encoder=config.encoder, prediction=LstmDecoderConfig(dim=32, units=32))
     model = nano_recognizer("dynamic_wi4_afp32", config=config)
     report = export_model(model, tmp_path / "lstm.tflite", waves=[noise(6000)])
-    assert report.passed and len(report.served) == 14
+    assert report.passed and len(report.served) == 15
     file = read_model((tmp_path / "lstm.tflite").read_bytes())
     names = list_operators((tmp_path / "lstm.tflite").read_bytes())
     loops = {text(s.signatureKey) for s in file.signatureDefs if "WHILE" in names[s.subgraphIndex]}

@@ -102,7 +102,10 @@ def test_train_and_export_on_their_own(demo, tmp_path):
     written = document("export", record["model"], "--out", tmp_path / "m.tflite", *more)
     assert written["parity"]["exact"]
     recipes = {layer["recipe"] for layer in written["parity"]["layers"]}
-    assert recipes == {"dynamic_wi4_afp32", "dynamic_wi8_afp32", "wi4_ai4", "float32"}
+    assert recipes == {
+        *("dynamic_wi4_afp32", "dynamic_wi8_afp32", "wi4_ai4", "float32"),
+        "weight_only_wi8_afp32",  # the depthwise kernel
+    }
     names = {part["name"] for part in document("inspect", tmp_path / "m.tflite")["parts"]}
     assert {"encoder", "encoder_80ms", "recognize_chunk_80ms", "encode_utterance"} <= names
     proof = document("verify", tmp_path / "m.tflite", "--model", record["model"])
