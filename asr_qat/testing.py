@@ -9,7 +9,31 @@ from keras import ops
 
 from asr_qat.backend import compiled
 
-__all__ = ["call_in_chunks", "check_streaming_layer", "compiled", "gradient_of", "weight_gradients"]
+__all__ = [
+    "call_in_chunks",
+    "check_streaming_layer",
+    "compiled",
+    "gradient_of",
+    "needs_exact_xla",
+    "weight_gradients",
+]
+
+
+def needs_exact_xla(recipe: Any) -> None:
+    """Skips a test of a float16 or static recipe (or rules with one) on TensorFlow 2.16.
+
+    Its XLA leaves out roundings to float16, and divides by multiplying with reciprocals. (A model
+    trained there at such a recipe does not pass its proof: the exporter refuses it.)
+    """
+    import pytest
+
+    if keras.backend.backend() != "tensorflow":
+        return
+    import tensorflow as tf
+
+    inexact = any(kind in str(recipe) for kind in ("float16", "static"))
+    if inexact and tf.__version__.startswith("2.16."):
+        pytest.skip("XLA of TensorFlow 2.16 computes float16 and static recipes inexactly")
 
 
 def gradient_of(function: Callable[[Any], Any], x: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from asr_qat.export.signatures import flatten, unflatten
 from asr_qat.quantization.ranges import calibrate
 from asr_qat.runtime.model_file import load_model_file
 from asr_qat.runtime.recognizer import Recognizer
+from asr_qat.testing import needs_exact_xla
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -183,6 +184,7 @@ def test_a_whole_utterance_of_any_length(folder, plain, samples):
 
 def test_a_whole_utterance_at_static_precision(tmp_path):
     """Biases and ranges survive in a graph without fixed shapes."""
+    needs_exact_xla("static_wi8_ai8")
     model = nano_recognizer("static_wi8_ai8")
     for layer in model.dense_layers():
         if layer.use_bias:

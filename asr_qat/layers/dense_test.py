@@ -7,7 +7,7 @@ from asr_qat.backend import compiled
 from asr_qat.layers.dense import Dense, resolve
 from asr_qat.quantization.quantizers import IntegerProduct
 from asr_qat.quantization.spec import RECIPES, PolicyError, policy
-from asr_qat.testing import weight_gradients
+from asr_qat.testing import needs_exact_xla, weight_gradients
 
 
 def frames(*shape):
@@ -26,6 +26,7 @@ def test_float_is_an_ordinary_dense_layer(shape):
 
 @pytest.mark.parametrize("precision", sorted(RECIPES))
 def test_every_recipe_computes_compiles_and_has_gradients(precision):
+    needs_exact_xla(precision)
     layer = Dense(6, precision=precision)
     x = frames(4, 5, 16)
     y = ops.convert_to_numpy(layer(x))
