@@ -4,6 +4,7 @@ Bars, stacked by part and type, for every file; below, of one file a map of its 
 of several files the same bars as shares of each file.
 """
 
+import logging
 import os
 import re
 from collections.abc import Sequence
@@ -81,6 +82,8 @@ def draw(reports: Sequence[FileReport], path: Path) -> None:
     if path.suffix.lower() not in FORMATS:
         raise ValueError(f"{path}: expected a picture's name ending in {', '.join(FORMATS)}")
     try:
+        # At its first use it tells of the fonts that it found.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         from matplotlib.figure import Figure
     except ImportError as e:
         raise ValueError("needs matplotlib: pip install 'asr_qat[demo]'") from e
