@@ -47,11 +47,12 @@ def store_halves(model: schema.ModelT) -> None:
         graph = Graph(model, index, buffers)
         # XNNPACK refuses products whose bias it would have to unpack.
         biases = {i for op in graph.graph.operators for i in indices(op.inputs)[2:3]}
+        read = {i for op in graph.graph.operators for i in indices(op.inputs)}
         for number, tensor in enumerate(list(subgraph.tensors)):
             buffer = model.buffers[tensor.buffer]
             if tensor.type != schema.TensorType.FLOAT32 or not has_data(buffer):
                 continue
-            if number in biases:
+            if number in biases or number not in read:
                 continue
             values = buffer_bytes(buffer).view(np.float32)
             half = as_float16(values)

@@ -96,3 +96,15 @@ def test_a_model_is_rounded_for_a_while():
         raise KeyError
     for old, new in zip(before, layer.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
+
+
+def test_biases_and_constants_that_nothing_reads_stay_as_they_are():
+    b = ModelBuilder()
+    b.begin()
+    x = b.tensor([2, 64])
+    b.constant(np.ones(600, np.float32))
+    b.end("f", {"x": x}, {"y": b.dense(x, np.ones((64, 600), np.float32), 2)})
+    store_halves(b.model)
+    assert list_operators(write_model(b.model)) == [["DEQUANTIZE", "FULLY_CONNECTED"]]
+    types = [t.type for t in b.model.subgraphs[0].tensors]
+    assert types.count(FLOAT16) == 1

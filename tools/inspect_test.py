@@ -82,7 +82,7 @@ def test_json(folder):
 def test_picture(folder, tmp_path):
     pytest.importorskip("matplotlib")
     done = inspect(folder, "model.tflite", "--picture", str(tmp_path / "a.svg"), "--json")
-    assert done.returncode == 0 and done.stderr.endswith(f"wrote {tmp_path / 'a.svg'}\n")
+    assert done.returncode == 0 and done.stderr == f"wrote {tmp_path / 'a.svg'}\n"
     assert json.loads(done.stdout)["verified"] and (tmp_path / "a.svg").exists()
     done = inspect(folder, "model.tflite", "--picture", str(tmp_path / "a.txt"))
     assert done.returncode == 1 and done.stdout == "" and "name ending in .png" in done.stderr
