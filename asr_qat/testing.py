@@ -73,12 +73,16 @@ def weight_gradients(layer: keras.layers.Layer, x: Any, weighting: Any) -> dict[
 
 
 def call_in_chunks(layer: Any, x: np.ndarray, chunk: int) -> np.ndarray:
-    """The outputs of `step` over pieces of `chunk` along axis 1, the state carried, joined."""
+    """The outputs of `step` over pieces of `chunk` along axis 1, the state carried, joined.
+
+    A layer that looks ahead is brought to the end by zeros; its first late outputs are left out.
+    """
     state, pieces = layer.initial_state(len(x)), []
-    for start in range(0, x.shape[1], chunk):
-        y, state = layer.step(ops.convert_to_tensor(x[:, start : start + chunk]), state)
+    ended = np.pad(x, ((0, 0), (0, layer.delay), *[(0, 0)] * (x.ndim - 2)))
+    for start in range(0, ended.shape[1], chunk):
+        y, state = layer.step(ops.convert_to_tensor(ended[:, start : start + chunk]), state)
         pieces.append(ops.convert_to_numpy(y))
-    return np.concatenate(pieces, axis=1)
+    return np.concatenate(pieces, axis=1)[:, layer.delay :]
 
 
 def check_streaming_layer(
@@ -92,7 +96,8 @@ def check_streaming_layer(
 ) -> None:
     """Checks the contract of a `StreamingLayer`, but for its conversion.
 
-    `call` over the sequence equals `step` chunk by chunk; no output depends on later input;
+    `call` over the sequence equals `step` chunk by chunk; no output depends on input later than
+    the layer's ``delay``;
     gradients reach every trainable weight; `from_config` of `get_config` makes an equal layer.
     (That it converts to TFLite is checked by `asr_qat.export.layer_testing.check_converts`.)
 
@@ -141,14 +146,16 @@ def check_streaming_layer(
 def _check_causal(layer, x, whole, future):
     """Replaces everything from an input frame on; the outputs before must stay as they are."""
     factor = x.shape[1] // whole.shape[1]
-    for output in {1, whole.shape[1] // 2, whole.shape[1] - 1}:
+    count = whole.shape[1] - layer.delay
+    for output in {1, count // 2, count - 1}:
         changed = x.copy()
-        changed[:, output * factor :] = future
+        changed[:, (output + layer.delay) * factor :] = future
         y = ops.convert_to_numpy(layer(changed))[:, :output]
         np.testing.assert_allclose(
             y,
             whole[:, :output],
             rtol=1e-6,
             atol=1e-6,
-            err_msg=f"outputs before {output} depend on inputs from {output * factor} on",
+            err_msg=f"outputs before {output} depend on inputs from "
+            f"{(output + layer.delay) * factor} on",
         )

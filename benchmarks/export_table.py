@@ -37,7 +37,7 @@ from asr_qat.export.flatbuffer import indices, operator_name, read_model, write_
 from asr_qat.export.lowering import weighted_layers
 from asr_qat.export.signatures import chunk_signatures, decoder_signatures
 from asr_qat.layers.dense import Dense
-from asr_qat.models.configs import preset
+from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer
 from asr_qat.quantization.ranges import calibrate
 from asr_qat.runtime.signature import Signature

@@ -23,7 +23,7 @@ from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.exporter import export_model
 from asr_qat.metrics.wer import bootstrap_interval, count_errors, paired_bootstrap, sum_counts
-from asr_qat.models.configs import preset
+from asr_qat.models.presets import preset
 from asr_qat.runtime.recognizer import Recognizer
 from asr_qat.tools.digit_corpus import make_digit_corpus
 from asr_qat.tools.post_training import quantize_after_training
@@ -35,23 +35,30 @@ AUGMENT = WaveAugment(speed_probability=0.8, speed_range=(0.8, 1.3))  # children
 BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.8, 3.0, 5.5), augment=AUGMENT)
 
 
-def prepare(data: Path, out: Path, args) -> dict[str, list[Utterance]]:
-    """The training, development and test sets."""
+def recordings(data: Path, out: Path, count: int) -> dict[str, list[Utterance]]:
+    """Real recordings for training, development and test; ``count`` strings of FSDD to train on."""
     if not (out / "fsdd_test" / "manifest.jsonl").exists():
-        for split, count in (("train", args.fsdd), ("dev", 200), ("test", 500)):
+        for split, strings in (("train", count), ("dev", 200), ("test", 500)):
             singles = read_manifest(data / "fsdd" / f"{split}.jsonl")
-            concatenate_digits(singles, out / f"fsdd_{split}", count, seed=SEED)
-    if not (out / "synthetic" / "train.jsonl").exists():
-        make_digit_corpus(out / "synthetic", train=args.synthetic, dev=200, test=400, seed=SEED)
+            concatenate_digits(singles, out / f"fsdd_{split}", strings, seed=SEED)
     sets = {}
     for split in ("train", "dev", "test"):
         sets[f"fsdd_{split}"] = read_manifest(out / f"fsdd_{split}" / "manifest.jsonl")
-        sets[f"synthetic_{split}"] = read_manifest(out / "synthetic" / f"{split}.jsonl")
         sets[f"speechocean_{split}"] = [
             u
             for u in read_manifest(data / "speechocean762" / f"{split}.jsonl")
             if is_digit_string(u.text)
         ]
+    return sets
+
+
+def prepare(data: Path, out: Path, args) -> dict[str, list[Utterance]]:
+    """The recordings, and synthetic digits."""
+    sets = recordings(data, out, args.fsdd)
+    if not (out / "synthetic" / "train.jsonl").exists():
+        make_digit_corpus(out / "synthetic", train=args.synthetic, dev=200, test=400, seed=SEED)
+    for split in ("train", "dev", "test"):
+        sets[f"synthetic_{split}"] = read_manifest(out / "synthetic" / f"{split}.jsonl")
     return sets
 
 

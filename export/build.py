@@ -12,7 +12,7 @@ from .flatbuffer import read_model, write_model
 from .half import rounded_to_float16, store_halves
 from .lowering import lowerings_of
 from .place import place_weights
-from .signatures import Signature
+from .signature import Signature
 from .twin import weights_as_inputs
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from .flatbuffer import assert_builtin_only
-from .signatures import Signature
+from .signature import Signature
 
 
 def convert(signatures: Sequence[Signature], variables: Sequence[Any]) -> bytes:

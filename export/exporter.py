@@ -11,16 +11,16 @@ from asr_qat import __version__
 from asr_qat.models.transducer import Transducer
 
 from .build import build, float16_served
+from .ends import described_end
 from .flatbuffer import ExportError, read_model
 from .int_weights import storage_bits
 from .lowering import weighted_layers
 from .metadata import attach
+from .recognize_chunk import ending
+from .signature import Signature, described
 from .signatures import (
-    Signature,
     chunk_signatures,
     decoder_signatures,
-    described,
-    frame_samples,
     utterance_signature,
 )
 from .verify import ParityReport, verify
@@ -32,7 +32,7 @@ def export_model(
     model: Transducer,
     path: str | os.PathLike[str],
     *,
-    chunk_ms: int | Sequence[int] = 320,
+    chunk_ms: int | Sequence[int] | None = None,
     utterance: bool = False,
     float16: bool = False,
     waves: Sequence[np.ndarray] = (),
@@ -44,8 +44,9 @@ def export_model(
     Args:
         model: any precision; the file gets the integers that its training step multiplies.
         path: of the .tflite file.
-        chunk_ms: audio of one encoder call, a multiple of 40; or several of them, which share
-            all weights: the first is the one that a recogniser uses by default.
+        chunk_ms: audio of one encoder call, a multiple of an encoder frame (40, but for models
+            that pool frames); or several of them, which share all weights: the first is the one
+            that a recogniser uses by default. By default 320, or the next multiple.
         utterance: whether to add the encoder of a whole utterance, of any length.
         float16: whether to store as float16 what stays float; the proof is of the model with
             its float weights rounded so.
@@ -89,14 +90,15 @@ def export_model(
     return report
 
 
-def chunks_of(model: Transducer, chunk_ms: int | Sequence[int]) -> dict[str, int]:
+def chunks_of(model: Transducer, chunk_ms: int | Sequence[int] | None) -> dict[str, int]:
     """Samples of each chunk size by the suffix of its signatures' names; the first has none."""
+    chunk_ms = default_chunk_ms(model) if chunk_ms is None else chunk_ms
     sizes = [chunk_ms] if isinstance(chunk_ms, int) else list(dict.fromkeys(chunk_ms))
     if not sizes:
         raise ValueError("chunk_ms: received no size, expected at least one")
     rate = model.config.frontend.sample_rate
     samples = {f"_{ms}ms" if i else "": rate * ms // 1000 for i, ms in enumerate(sizes)}
-    frame = frame_samples(model)
+    frame = model.frame_samples
     for ms, count in zip(sizes, samples.values(), strict=True):
         if count < frame or count % frame:
             raise ValueError(
@@ -104,6 +106,12 @@ def chunks_of(model: Transducer, chunk_ms: int | Sequence[int]) -> dict[str, int
                 "encoder frame)"
             )
     return samples
+
+
+def default_chunk_ms(model: Transducer) -> int:
+    """The first multiple of an encoder frame from 320 milliseconds on."""
+    frame = 1000 * model.frame_samples // model.config.frontend.sample_rate
+    return -(-320 // frame) * frame
 
 
 def recognizer_signatures(
@@ -133,6 +141,18 @@ def _description(model, layers, chunks, float16):
         "max_symbols_per_frame": model.config.max_symbols_per_frame,
         "features": dict(model.frontend.settings),
         "vocabulary": vocabulary,
+        "passes": [
+            {
+                "name": one.name,
+                "ending": ending(model, one.name),
+                "encoders": [stage.name for stage in one.stages],
+                "prediction": one.prediction.name,
+                "joint": one.joint.name,
+                "delay": one.delay,  # frames
+            }
+            for one in model.passes
+        ],
+        "ends": [described_end(end) for end in model.ends],
         "model": model.config.to_dict(),
         "recipe": {
             "rules": model.policy.to_list(),

@@ -28,13 +28,15 @@ from asr_qat.export.metadata import attach
 from asr_qat.export.model_testing import nano_recognizer, noise
 from asr_qat.export.trained_weights import integer_weight
 from asr_qat.export.verify import verify
-from asr_qat.models.configs import LstmDecoderConfig, preset
+from asr_qat.models.configs import JointConfig, RecurrentDecoderConfig
+from asr_qat.models.presets import preset
 from asr_qat.quantization.ranges import RangeError, calibrate
+from asr_qat.quantization.spec import ENCODERS
 from asr_qat.runtime.model_file import load_model_file
 from asr_qat.runtime.recognizer import Recognizer
 from asr_qat.testing import needs_exact_xla
 
-BLOCK = "encoder/block_0"
+BLOCK = "encoder/stack/block_0"
 MIXED = [
     ["", "dynamic_wi4_afp32"],
     ["subsampling/conv_0", "dynamic_wi2_afp32"],
@@ -111,7 +113,7 @@ def test_int4_is_bit_equal_and_says_so_inside(int4):
     assert metadata["model"] == model.config.to_dict()
     bits = {layer["path"]: layer["stored_bits"] for layer in metadata["recipe"]["layers"]}
     assert {path.split("/", 1)[1]: n for path, n in bits.items() if n != 4} == {
-        "encoder/block_0/convolution/depthwise": 8,
+        "encoder/stack/block_0/convolution/depthwise": 8,
         "joint/encoded": 32,
         "joint/predicted": 32,
         "prediction/project": 32,
@@ -219,13 +221,17 @@ def test_float16_stores_halves_and_serves_the_rounded_model(int4, tmp_path):
     stream.accept(wave)
     stream.finish()
     with float16_served(model, weighted_layers(model), True):
-        expected = transcribe(model, [wave], tail=5120, multiple=5120)
+        (expected,) = transcribe(model, [wave], tail=5120, multiple=5120)
     assert stream.labels == expected[0] != []
 
 
-def test_lstm_prediction_network(tmp_path):
+def test_recurrent_prediction_network(tmp_path):
     config = preset("nano")
-    config = type(config)(encoder=config.encoder, prediction=LstmDecoderConfig(dim=32, units=32))
+    config = type(config)(
+        encoder=config.encoder,
+        prediction=RecurrentDecoderConfig(embedding=32, units=32, projection=24),
+        joint=JointConfig(dim=32),
+    )
     model = nano_recognizer("dynamic_wi4_afp32", config=config)
     report = export_model(model, tmp_path / "lstm.tflite", waves=[noise(6000)])
     assert report.passed and len(report.served) == 15
@@ -306,7 +312,7 @@ def test_export_is_a_method_of_the_model(tmp_path, capsys):
     assert "model.tflite: 14 of 14 layers bit-equal, 0 of 0 transcripts equal" in said
     assert {layer.recipe_name for layer in model.dense_layers()} == {"float32"}
     rules = load_model_file(tmp_path / "model.tflite").metadata["recipe"]["rules"]
-    assert rules == [["(^|/)encoder/", "dynamic_wi4_afp32"]]
+    assert rules == [[ENCODERS, "dynamic_wi4_afp32"]]
 
 
 def test_other_formats_are_keras_own(tmp_path):

@@ -24,7 +24,7 @@ from .parity.depthwise_parity import check_depthwise
 from .parity.encoder_parity import recorded
 from .parity.kernels import Target
 from .parity.layer_parity import LayerParity, StoredWeights, check_layer
-from .signatures import Signature
+from .signature import Signature
 
 SIGNATURE = "serving_default"
 ROWS = 64  # input rows compared for each layer

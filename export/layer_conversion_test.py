@@ -11,9 +11,11 @@ from asr_qat.layers.conformer import ConformerBlock
 from asr_qat.layers.convolution import CausalDepthwiseConvolution, ConvolutionModule
 from asr_qat.layers.embedding_decoder import EmbeddingDecoder
 from asr_qat.layers.frontend import LogMel
-from asr_qat.layers.lstm_decoder import LstmDecoder
+from asr_qat.layers.recurrent_decoder import RecurrentDecoder
 from asr_qat.layers.subsampling import ConvolutionSubsampling
 from asr_qat.models.encoder import Encoder
+from asr_qat.models.stack import ConformerStack, FunnelBlock, LookaheadStack, TransformerStack
+from asr_qat.models.stack_decoder import StackDecoder
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only the TensorFlow backend has the converter", allow_module_level=True)
@@ -43,12 +45,15 @@ class Windowed(StreamingLayer):
     ("layer", "chunk"),
     [
         (LogMel(mel_bins=20), (640,)),
-        (ConvolutionSubsampling(16), (8, 20)),
+        (ConvolutionSubsampling(16, 24), (8, 20)),
         (Windowed(CausalAttention(16, 2, 6)), (4, 16)),
         (CausalDepthwiseConvolution(5), (4, 16)),
         (ConvolutionModule(16, 5), (4, 16)),
-        (Windowed(ConformerBlock(16, 2, 6, 5, expansion=2)), (4, 16)),
-        (Encoder(16, 2, 2, 6, 5, expansion=2), (8, 20)),
+        (Windowed(ConformerBlock(CausalAttention(16, 2, 6), 5, expansion=2)), (4, 16)),
+        (Encoder(ConformerStack(16, 2, 2, 6, 5, expansion=2), 24), (8, 20)),
+        (TransformerStack(16, 2, 2, 6, expansion=2), (4, 16)),
+        (LookaheadStack(16, 2, 2, 6, 4, 5, expansion=2), (4, 16)),
+        (FunnelBlock(16, 2, 6, 5, expansion=2), (4, 16)),
     ],
     ids=lambda v: type(getattr(v, "layer", v)).__name__ if not isinstance(v, tuple) else "",
 )
@@ -58,7 +63,16 @@ def test_streaming_layers_convert(layer, chunk):
     check_converts(layer, chunks)
 
 
-@pytest.mark.parametrize("layer", [EmbeddingDecoder(7, 16), LstmDecoder(7, 12, 16)])
+@pytest.mark.parametrize(
+    "layer",
+    [
+        EmbeddingDecoder(7, 16),
+        RecurrentDecoder(7, 12, "lstm", 16, 8, 2, layer_norm=True),
+        RecurrentDecoder(7, 12, "sru", 16, 0, 1),
+        StackDecoder(7, TransformerStack(16, 1, 2, 4, name="stack")),
+        StackDecoder(7, ConformerStack(16, 1, 2, 4, 3, name="stack")),
+    ],
+)
 def test_prediction_networks_convert(layer):
     layer.build()
     check_converts(layer, np.array([0, 3, 1, 6, 6], np.int32))

@@ -7,7 +7,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
 from .convert import convert
-from .signatures import Signature, flatten, unflatten
+from .signature import Signature, flatten, unflatten
 
 
 def step_signature(layer: Any, chunk: tf.TensorSpec) -> Signature:

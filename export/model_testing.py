@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from asr_qat.models.configs import TransducerConfig, preset
+from asr_qat.models.configs import TransducerConfig
+from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer
 
 TOKENIZER = {"kind": "characters", "characters": "abc ", "pieces": ["<blank>", *"abc▁"]}
@@ -33,3 +34,9 @@ def nano_recognizer(
 def noise(samples: int, seed: int = 0) -> np.ndarray:
     """Float32 ``[samples]``, a tenth of full scale."""
     return (0.1 * np.random.default_rng(seed).normal(size=samples)).astype(np.float32)
+
+
+def encoded(model: Transducer, audio: np.ndarray) -> np.ndarray:
+    """The frames ``[batch, time, dim]`` of the last pass, for utterances ``[batch, samples]``."""
+    lengths = np.full(len(audio), audio.shape[1], np.int32)
+    return np.asarray(keras.ops.convert_to_numpy(model.encode(audio, lengths)[-1]))

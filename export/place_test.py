@@ -23,7 +23,7 @@ from asr_qat.export.flatbuffer import (
 from asr_qat.export.graph import Buffers, Graph
 from asr_qat.export.int_weights import unpack_codes
 from asr_qat.export.place import uses
-from asr_qat.export.signatures import Signature
+from asr_qat.export.signature import Signature
 from asr_qat.export.trained_weights import integer_weight
 from asr_qat.layers.convolution import CausalDepthwiseConvolution
 from asr_qat.layers.dense import Dense

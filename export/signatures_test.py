@@ -1,19 +1,19 @@
 """The signatures of a file: shared weights, chunk sizes, the search in the graph, any input."""
 
 from collections import Counter
+from functools import partial
 
 import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
-from keras import ops
 
 from asr_qat.export import verify as verification
 from asr_qat.export.exporter import export_model
 from asr_qat.export.flatbuffer import buffer_bytes, indices, layer_of, read_model
-from asr_qat.export.model_testing import nano_recognizer, noise
+from asr_qat.export.model_testing import encoded, nano_recognizer, noise
 from asr_qat.export.parity.graph_search import recognize
 from asr_qat.export.parity.kernels import Target
-from asr_qat.export.signatures import flatten, unflatten
+from asr_qat.export.signature import flatten, unflatten
 from asr_qat.quantization.ranges import calibrate
 from asr_qat.runtime.model_file import load_model_file
 from asr_qat.runtime.recognizer import Recognizer
@@ -123,7 +123,7 @@ def test_a_stream_may_change_its_chunk_size(folder, plain, seed):
     short = in_chunks(path, wave, [1280] * 24)
     sizes = [5120, *[1280] * 5, 5120, *[1280] * 3, 5120, 5120]
     mixed = in_chunks(path, wave, sizes)
-    expected = ops.convert_to_numpy(plain.encode(wave[None]))[0]
+    expected = encoded(plain, wave[None])[0]
     for found in (same, short, mixed):
         np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
 
@@ -151,7 +151,7 @@ def test_the_search_in_the_graph_is_the_recognizer_s(folder, name):
         stream.accept(wave)
         stream.finish()
         step_by_step.append(stream.labels)
-    assert recognize(load_model_file(path), waves, Target.here()) == step_by_step
+    assert recognize(load_model_file(path), waves, Target.here()) == [step_by_step]
     assert len(step_by_step[2]) > 3
 
 
@@ -176,7 +176,7 @@ def test_a_whole_utterance_of_any_length(folder, plain, samples):
     content = load_model_file(folder / "float.tflite").content
     run = Interpreter(model_content=content).get_signature_runner("encode_utterance")
     wave = noise(samples)[None]
-    expected = ops.convert_to_numpy(plain.encode(wave))
+    expected = encoded(plain, wave)
     found = run(samples=wave)["encoded"]
     assert found.shape == expected.shape == (1, samples // 640, 32)
     np.testing.assert_allclose(found, expected, atol=1e-4 * np.abs(expected).max())
@@ -189,12 +189,12 @@ def test_a_whole_utterance_at_static_precision(tmp_path):
     for layer in model.dense_layers():
         if layer.use_bias:
             layer.bias.assign(np.linspace(-0.5, 0.5, layer.units))
-    calibrate(model.dense_layers(), model.encode, [noise(8000)[None]])
+    calibrate(model.dense_layers(), partial(encoded, model), [noise(8000)[None]])
     export_model(model, tmp_path / "static.tflite", utterance=True)
     content = load_model_file(tmp_path / "static.tflite").content
     run = Interpreter(model_content=content).get_signature_runner("encode_utterance")
     for samples in (5120, 8000):
-        expected = ops.convert_to_numpy(model.encode(noise(samples)[None]))
+        expected = encoded(model, noise(samples)[None])
         found = run(samples=noise(samples)[None])["encoded"]
         assert np.abs(found - expected).mean() < 0.02 * np.abs(expected).max()
 

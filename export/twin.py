@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import tensorflow as tf
 
 from .lowering import Lowering
-from .signatures import Signature
+from .signature import Signature
 
 PREFIX = "weight_"
 

@@ -41,6 +41,7 @@ class TranscriptParity:
     """Transcripts of the file on one engine against those of Keras."""
 
     target: str
+    recognition: str  # the pass
     search: str  # "steps": signature by signature; "graph": recognize_chunk
     total: int
     differences: tuple[Difference, ...]
@@ -84,19 +85,25 @@ class ParityReport:
         return [t for t in self.transcripts if t.target == self.encoder.target]
 
     @property
+    def _first_search(self) -> list[TranscriptParity]:
+        """All passes on the serving target, by one search."""
+        search = self.served_transcripts[0].search
+        return [t for t in self.served_transcripts if t.search == search]
+
+    @property
     def differences(self) -> tuple[Difference, ...]:
-        """Utterances that the serving target transcribes differently."""
-        return self.served_transcripts[0].differences
+        """Utterances that the serving target transcribes differently, in any pass."""
+        return tuple(d for t in self._first_search for d in t.differences)
 
     @property
     def transcripts_total(self) -> int:
-        """Utterances compared on the serving target."""
-        return self.served_transcripts[0].total
+        """Transcripts compared on the serving target, of all passes."""
+        return sum(t.total for t in self._first_search)
 
     @property
     def transcripts_equal(self) -> int:
-        """Utterances with the same transcript on the serving target."""
-        return self.served_transcripts[0].equal
+        """Of those, the ones that are the same."""
+        return sum(t.equal for t in self._first_search)
 
     @property
     def exact(self) -> bool:
@@ -186,30 +193,39 @@ def verify(
         if isinstance(layer, CausalDepthwiseConvolution)
     )
     recognizer = Recognizer(path)
-    expected = [recognizer.text(ids) for ids in transcribe(model, waves, tail, chunk)]
+    expected = [
+        [recognizer.text(ids) for ids in each] for each in transcribe(model, waves, tail, chunk)
+    ]
     names = names or [f"utterance {i}" for i in range(len(waves))]
 
     def compared(received, target, search):
-        trios = zip(names, expected, received, strict=False)
-        differences = (Difference(name=n, keras=a, file=b) for n, a, b in trios if a != b)
-        return TranscriptParity(
-            target=target.value,
-            search=search,
-            total=len(received),
-            differences=tuple(differences),
-        )
+        return [
+            TranscriptParity(
+                target=target.value,
+                recognition=one.name,
+                search=search,
+                total=len(texts),
+                differences=tuple(
+                    Difference(name=n, keras=a, file=b)
+                    for n, a, b in zip(names, wanted, texts, strict=False)
+                    if a != b
+                ),
+            )
+            for one, wanted, texts in zip(model.passes, expected, received, strict=True)
+        ]
 
     def in_graph(target):
         heard = waves if target is targets[0] else waves[:OTHER_WAVES]
-        found = [recognizer.text(ids) for ids in recognize(file, progress(heard), target)]
-        return compared(found, target, "graph")
+        found = recognize(file, progress(heard), target)
+        texts = [[recognizer.text(ids) for ids in each] for each in found]
+        return compared(texts, target, "graph")
 
-    steps = [recognizer.transcribe(wave) for wave in progress(waves)]
-    return ParityReport(
-        layers=results,
-        encoders=encoders,
-        transcripts=(compared(steps, Target.here(), "steps"), *(in_graph(t) for t in targets)),
-    )
+    streams = [recognizer.transcribe_all(wave) for wave in progress(waves)]
+    steps = [[texts[i] for texts in streams] for i in range(len(model.passes))]
+    transcripts = compared(steps, Target.here(), "steps")
+    for target in targets:
+        transcripts += in_graph(target)
+    return ParityReport(layers=results, encoders=encoders, transcripts=tuple(transcripts))
 
 
 def _chunks(waves, chunk, tail):

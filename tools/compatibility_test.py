@@ -15,8 +15,9 @@ from asr_qat.data.manifest import Utterance, write_manifest
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.exporter import export_model
 from asr_qat.models.configs import (
+    ConformerConfig,
     EmbeddingDecoderConfig,
-    EncoderConfig,
+    JointConfig,
     SpecAugmentConfig,
     TransducerConfig,
 )
@@ -28,8 +29,9 @@ from asr_qat.training.run import BatchConfig, make_model, train_model
 SAID = ["one two", "three four", "five six", "seven eight", "nine zero"]
 CONFIG = TransducerConfig(
     spec_augment=SpecAugmentConfig(time_masks=0, frequency_masks=0),
-    encoder=EncoderConfig(dim=64, blocks=1, heads=2, left_context=8, kernel_size=5, dropout=0.0),
+    encoder=ConformerConfig(dim=64, blocks=1, heads=2, left_context=8, kernel_size=5, dropout=0.0),
     prediction=EmbeddingDecoderConfig(dim=64),
+    joint=JointConfig(dim=64),
 )
 
 

@@ -128,7 +128,7 @@ def _train(args, utterances, folder, recipe, init, epochs):
     from asr_qat.data.augment import WaveAugment
     from asr_qat.data.digits import DIGIT_WORDS
     from asr_qat.data.tokenizer import CharacterTokenizer
-    from asr_qat.models.configs import preset
+    from asr_qat.models.presets import preset
     from asr_qat.training.fit import TrainingConfig
     from asr_qat.training.run import BatchConfig, make_model, train_model
 

@@ -18,9 +18,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
         "Shows what .tflite files hold: tensors, operators, weights, bits per parameter, streaming "
-        "states, and which operators XNNPACK takes over; of several files, the differences. Works "
-        "on files of others, too: nothing vouches for those, so they are read in a process of "
-        "their own, with limits."
+        "states, which operators XNNPACK takes over, and the size after compression (where the "
+        "zeros of pruned weights take less space); of several files, the differences. Works on "
+        "files of others, too: nothing vouches for those, so they are read in a process of their "
+        "own, with limits."
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zlib
 
 import pytest
 
@@ -33,6 +34,10 @@ def inspect(folder, *arguments):
 def test_text_of_one_file(folder):
     done = inspect(folder, "model.tflite")
     assert done.returncode == 0 and done.stderr == ""
+    content = (folder / "model.tflite").read_bytes()
+    compressed = len(zlib.compress(content, 9))
+    first = f"model.tflite: {len(content):,} bytes, {compressed:,} compressed (zlib, "
+    assert done.stdout.startswith(first)
     assert "16000 Hz, 80 ms a chunk, 7 labels (characters)" in done.stdout
     assert "encoder weights 2,916 bytes" in done.stdout
     assert "not delegated: GATHER 1; 1 XNNPACK partition(s)" in done.stdout
@@ -55,7 +60,9 @@ def test_text_of_several_files(folder):
     rows = {" ".join(line.split()) for line in done.stdout.splitlines()}
     size = (folder / "model.tflite").stat().st_size
     base = (folder / "float.tflite").stat().st_size
-    assert any(r.startswith(f"[2] model.tflite {size:,} {size / base:.3f}") for r in rows)
+    compressed = len(zlib.compress((folder / "model.tflite").read_bytes(), 9))
+    start = f"[2] model.tflite {size:,} {size / base:.3f} {compressed:,} "
+    assert any(r.startswith(start) for r in rows)
     assert "INT4 0 2,816 - 0 -" in rows
     changed = "encoder FLOAT32 16x320 20,480 INT4 16x320 2,624 FLOAT32 16x320 20,480"
     assert any(row.endswith(changed) for row in rows)
@@ -64,6 +71,8 @@ def test_text_of_several_files(folder):
 
 def test_json(folder):
     document = json.loads(inspect(folder, "model.tflite", "--json").stdout)
+    compressed = len(zlib.compress((folder / "model.tflite").read_bytes(), 9))
+    assert document["compressed_bytes"] == compressed < document["file_bytes"]
     assert document["encoder_weight_bytes"] == 2916 and document["verified"] is True
     encoder = next(part for part in document["parts"] if part["name"] == "encoder")
     assert encoder["delegation"]["share"] == 1.0

@@ -71,7 +71,10 @@ def _kind(metadata: dict[str, Any]) -> str:
 
 
 def _print_head(report: FileReport) -> None:
-    print(f"{report.path}: {report.file_bytes:,} bytes")
+    print(
+        f"{report.path}: {report.file_bytes:,} bytes, {report.compressed_bytes:,} compressed "
+        f"(zlib, {_percent(report.compressed_bytes, report)})"
+    )
     metadata, totals = report.metadata, report.totals
     if metadata is not None:
         written = f"written by {metadata.get('producer', '?')}, SHA-256 as written"
@@ -172,7 +175,9 @@ def print_comparison(comparison: Comparison, tensors: bool) -> None:
     """Prints files side by side; `tensors`: with every constant that differs."""
     reports = comparison.reports
     base = reports[0]
-    rows = [("", "file", "bytes", "ratio", "parameters", "bits", "overhead", "written by")]
+    rows = [
+        ("", "file", "bytes", "ratio", "zlib", "parameters", "bits", "overhead", "written by"),
+    ]
     for index, report in enumerate(reports, 1):
         by = "unverified" if report.metadata is None else report.metadata.get("producer", "?")
         rows.append(
@@ -181,6 +186,7 @@ def print_comparison(comparison: Comparison, tensors: bool) -> None:
                 str(report.path),
                 f"{report.file_bytes:,}",
                 ratio(report.file_bytes, base.file_bytes),
+                f"{report.compressed_bytes:,}",
                 f"{report.totals.parameters:,}",
                 _bits(report.totals),
                 f"{report.overhead.bytes:,}",

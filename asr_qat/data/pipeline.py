@@ -2,13 +2,15 @@
 
 A batch is `{"audio": float32 [B, N], "audio_length": int32 [B], "labels": int32 [B, U],
 "label_length": int32 [B]}`; `audio_length` counts the tail of zeros after each utterance. N and U
-are fixed for each length bucket, so that XLA compiles once a bucket.
+are fixed for each length bucket, so that XLA compiles once a bucket. Models that hear where speech
+ends get further fields: see `ends.py`.
 """
 
 import functools
 import sys
 import threading
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import grain
 import numpy as np
@@ -16,9 +18,10 @@ from absl import logging
 
 from asr_qat.data.audio import SAMPLE_RATE, AudioError, load_audio
 from asr_qat.data.augment import WaveAugment
+from asr_qat.data.ends import Segment, Target, speech_of
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.plan import (
-    ENCODER_FRAME,
+    FRAME_SAMPLES,
     DataError,
     PlannedBatch,
     evaluation_plan,
@@ -69,8 +72,10 @@ def make_dataset(
     max_bad_share: float = 0.02,
     num_threads: int = 2,
     max_symbols_per_frame: int = 5,
+    frame_samples: int = FRAME_SAMPLES,
     start_step: int = 0,
     cache_bytes: int = 1 << 30,
+    ends: Sequence[Target] = (),
 ) -> SpeechDataset:
     """Makes the dataset of a corpus.
 
@@ -95,8 +100,10 @@ def make_dataset(
       max_bad_share: largest share of the utterances that may be unreadable.
       num_threads: threads that make batches ahead; 0 makes them on demand.
       max_symbols_per_frame: greedy decoding's limit.
+      frame_samples: samples of the model's encoder frame; batches hold a whole number of them.
       start_step: first step, to resume an interrupted run.
       cache_bytes: memory for decoded audio (16-bit: 32 kB a second).
+      ends: what adds further fields to the batches.
 
     Raises:
       LabelError: a text has a character outside the vocabulary.
@@ -115,8 +122,10 @@ def make_dataset(
         tail_ms=tail_ms,
         max_bad_share=max_bad_share,
         max_symbols_per_frame=max_symbols_per_frame,
+        frame_samples=frame_samples,
         start_step=start_step,
         cache_bytes=cache_bytes,
+        ends=ends,
     )
     return SpeechDataset(source, num_threads)
 
@@ -138,8 +147,10 @@ class BatchSource:
         tail_ms: int,
         max_bad_share: float,
         max_symbols_per_frame: int,
+        frame_samples: int,
         start_step: int,
         cache_bytes: int,
+        ends: Sequence[Target],
     ):
         if batch_size < 1 or tail_ms < 0 or start_step < 0 or (epochs is not None and epochs < 1):
             raise ValueError(
@@ -155,7 +166,9 @@ class BatchSource:
             tail_ms=tail_ms,
             margin=_SPEED_MARGIN if augment and augment.speed_probability else 1.0,
             max_symbols_per_frame=max_symbols_per_frame,
+            frame_samples=frame_samples,
         )
+        self._targets = [end.bind(self.utterances, self.labels, tokenizer) for end in ends]
         self._seed = seed
         self._augment = augment
         self._tail = tail_ms * SAMPLE_RATE // 1000
@@ -176,11 +189,11 @@ class BatchSource:
         """The batch of step `start_step + index`."""
         epoch, planned = self.planned(index)
         bucket = self.buckets[planned.bucket]
-        waves: list[np.ndarray | None] = [
-            self._wave(member, epoch, row, bucket.samples - self._tail)
+        heard = [
+            self._row(member, epoch, row, bucket.samples - self._tail)
             for row, member in enumerate(planned.members)
         ]
-        rows = self._rows(planned.members, waves)
+        rows = self._rows(planned.members, heard)
         samples, width = self._shape(index, planned)
         batch = {
             "audio": np.zeros((len(rows), samples), np.float32),
@@ -188,11 +201,14 @@ class BatchSource:
             "labels": np.zeros((len(rows), width), np.int32),
             "label_length": np.zeros(len(rows), np.int32),
         }
-        for row, (member, wave) in enumerate(rows):
+        for row, (member, wave, _) in enumerate(rows):
             batch["audio"][row, : len(wave)] = wave
             batch["audio_length"][row] = len(wave) + self._tail
             batch["labels"][row, : len(self.labels[member])] = self.labels[member]
             batch["label_length"][row] = len(self.labels[member])
+        members, speech = [row.member for row in rows], [row.speech for row in rows]
+        for target in self._targets:
+            batch |= target.fields(members, speech, batch)
         return batch
 
     def __repr__(self) -> str:
@@ -209,20 +225,22 @@ class BatchSource:
             return training_plan(self.buckets, self._batch_size, self._seed, epoch)
         return evaluation_plan(self.buckets, self._batch_size)
 
-    def _wave(self, member: int, epoch: int, row: int, room: int) -> np.ndarray | None:
+    def _row(self, member: int, epoch: int, row: int, room: int) -> "_Row | None":
         samples = self._recordings.load(member)
         if samples is None:
             return None
         samples = samples[:room]
+        speech = speech_of(self.utterances[member], samples) if self._targets else []
         if self._augment is None:
-            return samples
+            return _Row(member, samples, speech)
         rng = np.random.default_rng((self._seed, epoch, member, row))
-        return self._augment.apply(samples, rng, max_samples=room)
+        changed = self._augment.apply(samples, rng, max_samples=room)
+        # Nothing but the speed changes the length, or the times of what is heard.
+        slower = len(changed) / max(len(samples), 1)
+        return _Row(member, changed, [(a * slower, b * slower) for a, b in speech])
 
-    def _rows(
-        self, members: Sequence[int], waves: list[np.ndarray | None]
-    ) -> list[tuple[int, np.ndarray]]:
-        good = [(m, wave) for m, wave in zip(members, waves, strict=True) if wave is not None]
+    def _rows(self, members: Sequence[int], rows: Sequence["_Row | None"]) -> list["_Row"]:
+        good = [row for row in rows if row is not None]
         if not good:
             raise DataError(
                 "none of the recordings of a batch can be read, such as"
@@ -244,8 +262,16 @@ class BatchSource:
             if planned.bucket + 1 < len(self.buckets):
                 bucket = self.buckets[planned.bucket + 1]
             else:
-                return bucket.samples + 25 * ENCODER_FRAME, bucket.labels + 4
+                return bucket.samples + 25 * FRAME_SAMPLES, bucket.labels + 4
         return bucket.samples, bucket.labels
+
+
+class _Row(NamedTuple):
+    """One row of a batch."""
+
+    member: int
+    samples: np.ndarray  # after augmentation
+    speech: list[Segment]  # in them
 
 
 class _Recordings:

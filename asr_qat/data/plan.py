@@ -13,7 +13,7 @@ from absl import logging
 from asr_qat.data.audio import SAMPLE_RATE
 from asr_qat.data.manifest import Utterance
 
-ENCODER_FRAME = 640  # samples: 40 ms
+FRAME_SAMPLES = 640  # of an encoder frame of 40 ms
 _LABEL_MULTIPLE = 4
 
 
@@ -46,6 +46,7 @@ def make_buckets(
     tail_ms: int,
     margin: float = 1.0,
     max_symbols_per_frame: int = 5,
+    frame_samples: int = FRAME_SAMPLES,
 ) -> list[Bucket]:
     """Sorts utterances into length buckets; empty buckets are left out.
 
@@ -57,6 +58,7 @@ def make_buckets(
       margin: an utterance goes where `margin` times its duration fits, so that it can be slowed
         down; in the last bucket it need only fit itself.
       max_symbols_per_frame: greedy decoding's limit.
+      frame_samples: samples of an encoder frame; batches hold a whole number of them.
 
     Raises:
       DataError: nothing is left, or an utterance has more labels than decoding could emit.
@@ -77,7 +79,7 @@ def make_buckets(
             continue
         bucket = bisect.bisect_left(limits, utterance.duration * margin)
         members[min(bucket, len(limits) - 1)].append(index)
-        frames = int((utterance.duration + tail_ms / 1000) * SAMPLE_RATE) // ENCODER_FRAME
+        frames = int((utterance.duration + tail_ms / 1000) * SAMPLE_RATE) // frame_samples
         if len(labels[index]) > frames * max_symbols_per_frame:
             raise DataError(
                 f"utterance {utterance.id!r} ({utterance.audio_filepath}): {len(labels[index])}"
@@ -97,7 +99,7 @@ def make_buckets(
         if indices:
             longest = max(len(labels[i]) for i in indices)
             width = max(_round_up(max(longest, 1), _LABEL_MULTIPLE), width + _LABEL_MULTIPLE)
-            samples = _round_up(round((limit + tail_ms / 1000) * SAMPLE_RATE), ENCODER_FRAME)
+            samples = _round_up(round((limit + tail_ms / 1000) * SAMPLE_RATE), frame_samples)
             buckets.append(Bucket(samples=samples, labels=width, members=tuple(indices)))
     if not buckets:
         raise DataError(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 from keras import ops
 
 Tensor = Any
@@ -29,6 +30,7 @@ def greedy_search(
     state: dict,
     max_labels: int,
     max_symbols_per_frame: int,
+    start: Tensor | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, dict]:
     """The labels of a batch of utterances, or of their next chunks.
 
@@ -38,9 +40,11 @@ def greedy_search(
         predict: label int32 ``[batch]``, state -> prediction ``[batch, dim]``, state.
         joint: frame ``[batch, dim]``, prediction -> logits ``[batch, vocabulary]``.
         label: int32 ``[batch]``, the last label before; 0 at the start of an utterance.
-        state: of the prediction network before that label; zeros at the start.
+        state: of the prediction network before that label, nested; zeros at the start. Its
+            tensors have the batch as their first axis.
         max_labels: labels kept for an utterance, at most.
         max_symbols_per_frame: labels emitted in one frame, at most.
+        start: int32 ``[batch]``, the first frame that is searched; None: 0.
 
     Returns:
         Labels int32 ``[batch, max_labels]``, 0 beyond the end; their counts int32 ``[batch]``;
@@ -48,7 +52,8 @@ def greedy_search(
     """
     batch, time, _ = encoded.shape
     none = ops.zeros((batch,), dtype="int32")
-    start = (none, none, none, ops.zeros((batch, max_labels), dtype="int32"), label, state)
+    first = none if start is None else start
+    begin = (first, none, none, ops.zeros((batch, max_labels), dtype="int32"), label, state)
 
     def unfinished(frame, _in_frame, _count, _labels, _label, _state):
         return ops.any(frame < lengths)
@@ -70,10 +75,17 @@ def greedy_search(
         moves = ops.logical_or(ops.logical_not(emits), full)
         frame = frame + ops.cast(moves, "int32")
         label = ops.where(emits, best, label)
-        state = {k: ops.where(emitted, after[k], state[k]) for k in state}
+        state = keras.tree.map_structure(
+            lambda new, old: ops.where(_like(emits, new), new, old), after, state
+        )
         return frame, in_frame, count, labels, label, state
 
     _, _, count, labels, label, state = ops.while_loop(
-        unfinished, advance, start, maximum_iterations=time + max_labels
+        unfinished, advance, begin, maximum_iterations=time + max_labels
     )
     return labels, count, label, state
+
+
+def _like(rows, x):
+    """``[batch]`` -> ``[batch, 1, ...]``, with as many axes as x."""
+    return ops.reshape(rows, (-1, *[1] * (len(x.shape) - 1)))

@@ -14,8 +14,8 @@ BATCH = 16  # utterances decoded together
 
 def transcribe(
     model: Any, waves: Sequence[np.ndarray], tail: int, multiple: int
-) -> list[list[int]]:
-    """Greedy label ids of each utterance.
+) -> list[list[list[int]]]:
+    """Greedy label ids of each utterance by each of the model's passes.
 
     Args:
         model: a `models.transducer.Transducer`.
@@ -23,11 +23,14 @@ def transcribe(
         tail: samples of silence put after each.
         multiple: each is then padded to a multiple of so many samples, as a recogniser that works
             chunk by chunk does; the padding is decoded too.
+
+    Returns:
+        For each of the model's passes, the ids of each utterance.
     """
     padded = [-(-(len(wave) + tail) // multiple) * multiple for wave in waves]
     order = np.argsort(padded, kind="stable")
     decode = compiled(_decoder(model))
-    results: list[list[int]] = [[] for _ in waves]
+    results: list[list[list[int]]] = [[[] for _ in waves] for _ in model.passes]
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
         # Few different shapes, because each is compiled: full batches, lengths in steps of 1.25.
@@ -37,9 +40,10 @@ def transcribe(
         for row, i in enumerate(rows):
             audio[row, : len(waves[i])] = waves[i]
             lengths[row] = padded[i]
-        labels, counts = (ops.convert_to_numpy(v) for v in decode(audio, lengths))
-        for row, i in enumerate(rows):
-            results[i] = labels[row, : counts[row]].tolist()
+        for result, (labels, counts) in zip(results, decode(audio, lengths), strict=True):
+            ids, ends = ops.convert_to_numpy(labels), ops.convert_to_numpy(counts)
+            for row, i in enumerate(rows):
+                result[i] = ids[row, : ends[row]].tolist()
     return results
 
 
@@ -52,19 +56,24 @@ def _rounded_up(samples: int, multiple: int) -> int:
 
 def _decoder(model):
     def decode(audio, lengths):
-        encoded = model.encode(audio)
-        frames = encoded.shape[1]
-        table = model.prediction.table
-        labels, counts, _, _ = greedy_search(
-            encoded,
-            model.encoded_length(lengths),
-            predict=model.prediction.step,
-            joint=lambda frame, predicted: model.joint.step(frame, predicted, table),
-            label=ops.zeros((audio.shape[0],), dtype="int32"),
-            state=model.prediction.initial_state(audio.shape[0]),
-            max_labels=frames * model.config.max_symbols_per_frame,
-            max_symbols_per_frame=model.config.max_symbols_per_frame,
-        )
-        return labels, counts
+        features = model.feature_length(lengths)
+        encoded = model.encode(audio, lengths)
+        return [_search(model, *each, features) for each in zip(model.passes, encoded, strict=True)]
 
     return decode
+
+
+def _search(model, one, encoded, features):
+    most = model.config.max_symbols_per_frame
+    batch, frames, _ = encoded.shape
+    labels, counts, _, _ = greedy_search(
+        encoded,
+        one.lengths(features),
+        predict=one.prediction.step,
+        joint=one.joint_step,
+        label=ops.zeros((batch,), dtype="int32"),
+        state=one.prediction.initial_state(batch),
+        max_labels=frames * most,
+        max_symbols_per_frame=most,
+    )
+    return labels, counts

@@ -1,4 +1,8 @@
-"""Causal multi-head self-attention over a bounded past, with rotary positions."""
+"""Causal multi-head self-attention over a bounded past, with rotary positions.
+
+An attention module adds its own input to its result, because its variants delay that input
+(`layers.lookahead`) or pool it (`layers.funnel`).
+"""
 
 from typing import Any, NamedTuple
 
@@ -8,6 +12,7 @@ from keras import ops
 
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.dense import Dense
+from asr_qat.layers.norm import rms_normalize
 
 MASKED = -1e9  # added to the score of a key that must not be seen
 PERIOD = 512  # frames after which the rotations repeat; a window must be shorter
@@ -17,9 +22,10 @@ class Window(NamedTuple):
     """What all attention layers of a stack need to know about a chunk, computed once.
 
     Attributes:
-        cosines: float32 ``[time, head size]``, of the chunk's positions.
-        sines: float32 ``[time, head size]``, negative in the first half.
-        mask: float32 ``[time, left_context + time]``: 0 where a key is seen, else `MASKED`.
+        cosines: float32 ``[batch, 1, time, head size]``, of the chunk's positions.
+        sines: float32 ``[batch, 1, time, head size]``, negative in the first half.
+        mask: float32 ``[batch, 1, time, left_context + time]``: 0 where a key is seen, else
+            `MASKED`.
     """
 
     cosines: Any
@@ -37,11 +43,11 @@ def rotary_turns(size: int) -> np.ndarray:
     return (np.rint(turns) * (2 * np.pi / PERIOD)).astype(np.float32)
 
 
-def rotate(x, window: Window):
+def rotate(x, cosines, sines):
     """Turns pairs (i, i + size/2) of ``[batch, heads, time, size]`` by their position's angles."""
     first, second = ops.split(x, 2, axis=-1)
     swapped = ops.concatenate([second, first], axis=-1)
-    return x * window.cosines + swapped * window.sines
+    return x * cosines + swapped * sines
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -66,30 +72,43 @@ class AttentionWindow(StreamingLayer):
 
     def initial_state(self, batch):
         """``position``: frames before the chunk; float32 counts 186 hours of 40 ms frames."""
-        return {"position": ops.zeros((1,))}
+        return {"position": ops.zeros((batch, 1))}
 
     def step(self, x, state, training=False):
         """A chunk ``[batch, time, dim]`` (for its length alone) -> its `Window`."""
         time, position = ops.shape(x)[1], state["position"]
-        places = position + ops.arange(0, time, dtype="float32")
+        frames = ops.arange(0, time, dtype="float32")
+        window = Window(*self.rotations(position + frames), self.mask(frames, time, position))
+        return window, {"position": position + ops.cast(time, "float32")}
+
+    def rotations(self, places):
+        """Cosines and sines ``[batch, 1, frames, head size]`` of positions ``[batch, frames]``."""
         places = places - PERIOD * ops.floor(places * (1.0 / PERIOD))
-        angles = places[:, None] * self.turns
+        angles = ops.expand_dims(ops.expand_dims(places, -1) * self.turns, 1)
         # The scale of the scores, 1 / sqrt(size), is shared out between queries and keys.
         scale = self.head_size**-0.25
         cosines, sines = ops.cos(angles) * scale, ops.sin(angles) * scale
-        window = Window(
+        return (
             ops.concatenate([cosines, cosines], axis=-1),
             ops.concatenate([-sines, sines], axis=-1),
-            self._mask(time, position),
         )
-        return window, {"position": position + ops.cast(time, "float32")}
 
-    def _mask(self, time, position):
-        keys = ops.arange(0, self.left_context + time, dtype="float32")[None, :]
-        distance = keys - ops.arange(0, time, dtype="float32")[:, None]
+    def mask(self, queries, time, position):
+        """What some of a chunk's frames see, ``[batch, 1, queries, left_context + time]``.
+
+        Args:
+            queries: float32 ``[queries]``, their places in the chunk.
+            time: frames of the chunk.
+            position: float32 ``[batch, 1]``, frames before the chunk.
+        """
+        queries = ops.expand_dims(queries, 1)
+        keys = ops.expand_dims(ops.arange(0, self.left_context + time, dtype="float32"), 0)
+        distance = keys - queries
         outside = ops.maximum(-distance, distance - float(self.left_context))
         absent = (float(self.left_context) - position) - keys  # > 0 before the stream's start
-        return ops.minimum(ops.maximum(ops.maximum(outside, absent), 0.0), 1.0) * MASKED
+        unseen = ops.maximum(ops.expand_dims(outside, 0), ops.expand_dims(absent, 1))
+        mask = ops.minimum(ops.maximum(unseen, 0.0), 1.0) * MASKED
+        return ops.expand_dims(mask, 1)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -98,16 +117,18 @@ class AttentionWindow(StreamingLayer):
 
 
 @keras.saving.register_keras_serializable("asr_qat")
-class CausalAttention(keras.layers.Layer):
-    """Self-attention in which a frame sees itself and the frames before it in a `Window`.
+class CausalAttention(StreamingLayer):
+    """Norm, self-attention, dropout, added to the input; a frame sees itself and its past.
 
     Args:
         dim: width of input and output.
         heads: attention heads; ``dim / heads`` must be even.
         left_context: frames before the present one that are seen, the window's.
-        dropout: rate on the attention weights.
+        dropout: rate on the attention weights and on the result.
         precision: a recipe's name or a `Policy`.
     """
+
+    inward_parts = (3, "query_key_value")  # what one product makes of every frame
 
     def __init__(self, dim, heads, left_context, dropout=0.0, precision="float32", **kwargs):
         super().__init__(**kwargs)
@@ -115,9 +136,11 @@ class CausalAttention(keras.layers.Layer):
             raise ValueError(f"dim / heads must be even; received dim={dim}, heads={heads}")
         self.dim, self.heads, self.left_context = dim, heads, left_context
         self.rate, self.precision = dropout, precision
-        self.inward = Dense(3 * dim, use_bias=False, precision=precision, name="query_key_value")
+        count, name = self.inward_parts
+        self.inward = Dense(count * dim, use_bias=False, precision=precision, name=name)
         self.outward = Dense(dim, use_bias=False, precision=precision, name="output")
-        self.dropout = keras.layers.Dropout(dropout)
+        self.inner_dropout = keras.layers.Dropout(dropout)
+        self.outer_dropout = keras.layers.Dropout(dropout)
 
     def build(self, input_shape):
         """``[batch, time, dim]``."""
@@ -129,21 +152,29 @@ class CausalAttention(keras.layers.Layer):
         past = (batch, self.heads, self.left_context, self.dim // self.heads)
         return {"keys": ops.zeros(past), "values": ops.zeros(past)}
 
-    def step(self, x, state, window, training=False):
+    def step(self, x, state, window, training=False):  # type: ignore[override]
         """``[batch, time, dim]`` -> ``[batch, time, dim]``, next state."""
-        time, size = ops.shape(x)[1], self.dim // self.heads
-        # [batch, 3 heads, time, size]: the heads' queries, keys and values.
-        joined = ops.reshape(self.inward(x), (-1, time, 3 * self.heads, size))
-        joined = ops.transpose(joined, (0, 2, 1, 3))
-        turned = rotate(joined[:, : 2 * self.heads], window)
-        query, key = ops.split(turned, 2, axis=1)
+        time = ops.shape(x)[1]
+        query, key, value = self.projected(x, window)
         keys = ops.concatenate([state["keys"], key], axis=2)
-        values = ops.concatenate([state["values"], joined[:, 2 * self.heads :]], axis=2)
-        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) + window.mask
-        weights = self.dropout(ops.softmax(scores, axis=-1), training=training)
+        values = ops.concatenate([state["values"], value], axis=2)
+        y = self.attend(query, keys, values, window.mask, training)
+        return x + y, {"keys": keys[:, :, time:], "values": values[:, :, time:]}
+
+    def projected(self, x, window: Window):
+        """``[batch, time, dim]`` -> queries, keys, both rotated, and values, by head."""
+        joined = split_heads(self.inward(rms_normalize(x)), 3 * self.heads)
+        turned = rotate(joined[:, : 2 * self.heads], window.cosines, window.sines)
+        query, key = ops.split(turned, 2, axis=1)
+        return query, key, joined[:, 2 * self.heads :]
+
+    def attend(self, query, keys, values, mask, training):
+        """Queries ``[batch, heads, time, size]`` -> what they see, ``[batch, time, dim]``."""
+        scores = ops.matmul(query, ops.transpose(keys, (0, 1, 3, 2))) + mask
+        weights = self.inner_dropout(ops.softmax(scores, axis=-1), training=training)
         context = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
-        y = self.outward(ops.reshape(context, (-1, time, self.dim)))
-        return y, {"keys": keys[:, :, time:], "values": values[:, :, time:]}
+        y = self.outward(ops.reshape(context, (-1, ops.shape(context)[1], self.dim)))
+        return self.outer_dropout(y, training=training)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -153,5 +184,11 @@ class CausalAttention(keras.layers.Layer):
             "heads": self.heads,
             "left_context": self.left_context,
             "dropout": self.rate,
-            "precision": self.inward.get_config()["precision"],
+            "precision": self.outward.get_config()["precision"],
         }
+
+
+def split_heads(x, heads):
+    """``[batch, time, dim]`` -> ``[batch, heads, time, dim / heads]``."""
+    batch, time, dim = ops.shape(x)
+    return ops.transpose(ops.reshape(x, (batch, time, heads, dim // heads)), (0, 2, 1, 3))

@@ -61,7 +61,8 @@ def test_equals_attention_written_out():
     x = frames(0, 9)
     y = ops.convert_to_numpy(layer(x))[0]
     inward, outward = (w.astype(np.float64) for w in layer.get_weights())
-    query, key, value = np.split(x[0] @ inward, 3, axis=-1)
+    normal = x[0] / np.sqrt((x[0] ** 2).mean(-1, keepdims=True) + 1e-5)
+    query, key, value = np.split(normal @ inward, 3, axis=-1)
     turn = np.exp(1j * np.arange(9)[:, None] * rotary_turns(8).astype(np.float64))
     context = np.zeros((9, 16))
     for head in range(2):
@@ -72,7 +73,7 @@ def test_equals_attention_written_out():
             seen = slice(max(0, i - 3), i + 1)
             weights = np.exp(scores[i, seen] - scores[i, seen].max())
             context[i, part] = weights @ value[seen, part] / weights.sum()
-    np.testing.assert_allclose(y, context @ outward, atol=1e-5)
+    np.testing.assert_allclose(y, x[0] + context @ outward, atol=1e-5)
 
 
 def test_input_older_than_the_left_context_has_no_influence():
@@ -95,7 +96,7 @@ def test_the_place_in_the_sequence_does_not_matter():
 
 def window_at(position, time=1, left_context=4, size=8):
     layer = AttentionWindow(left_context, size)
-    state = {"position": np.full((1,), position, np.float32)}
+    state = {"position": np.full((1, 1), position, np.float32)}
     return Window(*map(ops.convert_to_numpy, layer.step(np.zeros((1, time, 1)), state)[0]))
 
 
@@ -103,7 +104,7 @@ def test_rotated_products_depend_on_the_distance_alone():
     query, key = frames(4, 1, 8)[:, None], frames(5, 1, 8)[:, None]
 
     def score(i, j):
-        return float(ops.sum(rotate(query, window_at(i)) * rotate(key, window_at(j))))
+        return float(ops.sum(rotate(query, *window_at(i)[:2]) * rotate(key, *window_at(j)[:2])))
 
     assert score(7, 3) == pytest.approx(score(39, 35), abs=1e-4)
     assert score(7, 3) == pytest.approx(score(PERIOD + 1, PERIOD - 3), abs=1e-4)
@@ -118,11 +119,21 @@ def test_positions_repeat_exactly_after_whole_periods():
 
 def test_the_mask_shows_the_band_and_hides_what_was_before_the_start():
     seen = window_at(position=1, time=3, left_context=2).mask == 0
-    assert seen.tolist() == [
+    assert seen[0, 0].tolist() == [
         [False, True, True, False, False],
         [False, True, True, True, False],
         [False, False, True, True, True],
     ]
+
+
+def test_rows_of_a_batch_have_positions_of_their_own():
+    layer = AttentionWindow(4, 8)
+    state = {"position": np.array([[3.0], [0.0]], np.float32)}
+    both, after = layer.step(np.zeros((2, 2, 1)), state)
+    for row, position in enumerate((3, 0)):
+        for ours, alone in zip(both, window_at(position, time=2), strict=True):
+            np.testing.assert_allclose(ops.convert_to_numpy(ours)[row], alone[0], atol=1e-6)
+    assert ops.convert_to_numpy(after["position"]).tolist() == [[5.0], [2.0]]
 
 
 def test_a_stream_longer_than_a_period():

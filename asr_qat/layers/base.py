@@ -13,8 +13,11 @@ class StreamingLayer(keras.layers.Layer):
 
     A subclass implements `initial_state` and `step`. `call` starts from the initial state and
     takes the whole sequence as one chunk, so the two cannot drift apart. No output depends on
-    input after it: every layer here is causal.
+    input after it, but for that of a `LookaheadLayer`.
     """
+
+    factor = 1  # frames that become one
+    delay = 0  # output frames by which `step` lags behind
 
     def initial_state(self, batch: int) -> State:
         """The state before the first chunk: zeros."""
@@ -27,3 +30,24 @@ class StreamingLayer(keras.layers.Layer):
     def call(self, x: Any, training: bool = False) -> Any:
         """The whole sequence, ``[batch, time, dim]``."""
         return self.step(x, self.initial_state(ops.shape(x)[0]), training=training)[0]
+
+
+class LookaheadLayer(StreamingLayer):
+    """A layer that sees ``delay`` frames ahead: its `step` answers that many frames late.
+
+    `call` gives frames in their places, as if ``delay`` frames of zeros followed the sequence: a
+    stream is brought to its end by steps over such frames, and its first ``delay`` outputs, which
+    belong to no frame, are left out.
+    """
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """The whole sequence, ``[batch, time, dim]``."""
+        padded = ops.pad(x, ((0, 0), (0, self.delay), (0, 0)))
+        return super().call(padded, training=training)[:, self.delay :]
+
+
+def unbuilt(layer: keras.layers.Layer) -> dict[str, Any]:
+    """A part of a layer for that layer's configuration: it is built again within the whole."""
+    serialized = keras.saving.serialize_keras_object(layer)
+    serialized.pop("build_config", None)
+    return serialized

@@ -5,7 +5,7 @@ from keras import ops
 
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.dense import Dense, resolve
-from asr_qat.layers.norm import EPSILON
+from asr_qat.layers.norm import EPSILON, rms_normalize
 from asr_qat.quantization.matmul import dequantized_kernel, float16_kernel
 from asr_qat.quantization.spec import Policy, QuantSpec, recipe
 
@@ -92,21 +92,24 @@ class CausalDepthwiseConvolution(StreamingLayer):
 
 @keras.saving.register_keras_serializable("asr_qat")
 class ConvolutionModule(StreamingLayer):
-    """Pointwise, gated linear unit, depthwise, norm, swish, pointwise.
+    """Norm, pointwise, gated linear unit, depthwise, norm, swish, pointwise, added to the input.
 
     Args:
         dim: width of input and output.
         kernel_size: taps of the depthwise convolution.
+        dropout: rate on the result.
         precision: a recipe's name or a `Policy`, for the two pointwise products.
     """
 
-    def __init__(self, dim, kernel_size, precision="float32", **kwargs):
+    def __init__(self, dim, kernel_size, dropout=0.0, precision="float32", **kwargs):
         super().__init__(**kwargs)
-        self.dim, self.kernel_size, self.precision = dim, kernel_size, precision
+        self.dim, self.kernel_size, self.rate = dim, kernel_size, dropout
+        self.precision = precision
         self.inward = Dense(2 * dim, use_bias=False, precision=precision, name="pointwise_in")
         self.depthwise = CausalDepthwiseConvolution(kernel_size, precision, name="depthwise")
         self.norm = keras.layers.RMSNormalization(epsilon=EPSILON, name="norm")
         self.outward = Dense(dim, use_bias=False, precision=precision, name="pointwise_out")
+        self.dropout = keras.layers.Dropout(dropout)
 
     def build(self, input_shape):
         """``[batch, time, dim]``."""
@@ -119,9 +122,10 @@ class ConvolutionModule(StreamingLayer):
 
     def step(self, x, state, training=False):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``."""
-        value, gate = ops.split(self.inward(x), 2, axis=-1)
-        x, state = self.depthwise.step(value * ops.sigmoid(gate), state)
-        return self.outward(ops.silu(self.norm(x))), state
+        value, gate = ops.split(self.inward(rms_normalize(x)), 2, axis=-1)
+        y, state = self.depthwise.step(value * ops.sigmoid(gate), state)
+        y = self.outward(ops.silu(self.norm(y)))
+        return x + self.dropout(y, training=training), state
 
     def compute_output_shape(self, input_shape):
         """Unchanged."""
@@ -133,5 +137,6 @@ class ConvolutionModule(StreamingLayer):
             **super().get_config(),
             "dim": self.dim,
             "kernel_size": self.kernel_size,
+            "dropout": self.rate,
             "precision": self.inward.get_config()["precision"],
         }

@@ -19,13 +19,23 @@ class EmbeddingDecoder(keras.layers.Layer):
         dim: width of embeddings and output.
         history: labels that are looked back on.
         heads: position vectors a label.
+        train_positions: whether they are learned; fixed and random ones do as well (2109.07513).
         precision: a recipe's name or a `Policy`.
     """
 
-    def __init__(self, vocabulary_size, dim, history=2, heads=4, precision="float32", **kwargs):
+    def __init__(
+        self,
+        vocabulary_size,
+        dim,
+        history=2,
+        heads=4,
+        train_positions=True,
+        precision="float32",
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.vocabulary_size, self.dim = vocabulary_size, dim
-        self.history, self.heads = history, heads
+        self.history, self.heads, self.train_positions = history, heads, train_positions
         self.project = Dense(dim, activation="swish", precision=precision, name="project")
         self.norm = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")
 
@@ -39,6 +49,7 @@ class EmbeddingDecoder(keras.layers.Layer):
         self.positions = self.add_weight(
             shape=(self.heads, self.history, self.dim),
             initializer=keras.initializers.RandomNormal(stddev=1.0),
+            trainable=self.train_positions,
             name="positions",
         )
         self.project.build((None, self.dim))
@@ -48,7 +59,7 @@ class EmbeddingDecoder(keras.layers.Layer):
         """``history``: the labels before the last, int32 ``[batch, history - 1]``, all 0."""
         return {"history": ops.zeros((batch, self.history - 1), dtype="int32")}
 
-    def call(self, labels):
+    def call(self, labels, training=False):
         """Labels int32 ``[batch, u]`` -> predictions ``[batch, u + 1, dim]``, first for none."""
         padded = ops.pad(labels, ((0, 0), (self.history, 0)))
         count = ops.shape(labels)[1] + 1
@@ -76,5 +87,6 @@ class EmbeddingDecoder(keras.layers.Layer):
             "dim": self.dim,
             "history": self.history,
             "heads": self.heads,
+            "train_positions": self.train_positions,
             "precision": self.project.get_config()["precision"],
         }

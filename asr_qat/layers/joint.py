@@ -11,7 +11,7 @@ class Joint(keras.layers.Layer):
     """``tanh(W_e h + W_p g) E^T + b``, E being the prediction network's table (2109.07513).
 
     The output weights are the embeddings themselves (row 0 is blank's own), so decoder and joint
-    share one table; its product stays float.
+    share one table; its product stays float. `UntiedJoint` has an E of its own.
 
     Args:
         dim: width of the sum, which is the width of the embeddings.
@@ -53,8 +53,12 @@ class Joint(keras.layers.Layer):
     def _logits(self, x, table):
         leading = ops.shape(x)[:-1]
         rows = ops.reshape(ops.tanh(x), (-1, self.dim))
-        y = ops.matmul(rows, ops.transpose(ops.convert_to_tensor(table))) + self.bias
+        y = ops.matmul(rows, ops.transpose(self.output_table(table))) + self.bias
         return ops.reshape(y, (*leading, self.vocabulary_size))
+
+    def output_table(self, table):
+        """The output weights ``[vocabulary, dim]``, given the prediction network's table."""
+        return ops.convert_to_tensor(table)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -65,3 +69,19 @@ class Joint(keras.layers.Layer):
             "vocabulary_size": self.vocabulary_size,
             "precision": precision,
         }
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class UntiedJoint(Joint):
+    """A `Joint` with output weights of its own; the table that it is given does not matter."""
+
+    def build(self, encoded_shape, predicted_shape):
+        """``[..., encoder dim]``, ``[..., prediction dim]``."""
+        super().build(encoded_shape, predicted_shape)
+        self.output_weights = self.add_weight(
+            shape=(self.vocabulary_size, self.dim), initializer="glorot_uniform", name="output"
+        )
+
+    def output_table(self, table):
+        """Its own weights ``[vocabulary, dim]``."""
+        return ops.convert_to_tensor(self.output_weights)

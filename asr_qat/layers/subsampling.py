@@ -64,13 +64,19 @@ class StridedConvolution(StreamingLayer):
 
 @keras.saving.register_keras_serializable("asr_qat")
 class ConvolutionSubsampling(StreamingLayer):
-    """Two `StridedConvolution` layers: a quarter of the frames, ``units`` wide."""
+    """Two `StridedConvolution` layers: a quarter of the frames, ``units`` wide.
+
+    Args:
+        units: output size.
+        width: output size of the first of the two.
+        precision: a recipe's name or a `Policy`.
+    """
 
     factor = 4
 
-    def __init__(self, units, precision="float32", **kwargs):
+    def __init__(self, units, width, precision="float32", **kwargs):
         super().__init__(**kwargs)
-        self.first = StridedConvolution(units, precision=precision, name="conv_0")
+        self.first = StridedConvolution(width, precision=precision, name="conv_0")
         self.second = StridedConvolution(units, precision=precision, name="conv_1")
 
     def build(self, input_shape):
@@ -97,6 +103,6 @@ class ConvolutionSubsampling(StreamingLayer):
 
     def get_config(self):
         """The constructor's arguments."""
-        config = self.first.get_config()
+        config = self.second.get_config()
         kept = {k: config[k] for k in ("units", "precision")}
-        return {**super().get_config(), **kept}
+        return {**super().get_config(), **kept, "width": self.first.get_config()["units"]}

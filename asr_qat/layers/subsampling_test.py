@@ -8,7 +8,7 @@ from asr_qat.testing import check_streaming_layer
 
 @pytest.mark.parametrize("precision", ["float32", "dynamic_wi4_afp32"])
 def test_streaming_contract(precision):
-    check_streaming_layer(ConvolutionSubsampling(16, precision=precision), (32, 10), (4, 8, 20))
+    check_streaming_layer(ConvolutionSubsampling(16, 24, precision=precision), (32, 10), (4, 8, 20))
 
 
 def test_one_convolution_streams_by_twos():
@@ -31,7 +31,7 @@ def test_is_a_causal_convolution_of_stride_two():
 
 @pytest.mark.parametrize("frames", [4, 5, 6, 7, 8, 33])
 def test_frames_beyond_a_whole_output_are_left_out(frames):
-    layer = ConvolutionSubsampling(4)
+    layer = ConvolutionSubsampling(4, 4)
     x = np.random.default_rng(frames).normal(size=(1, frames, 3)).astype(np.float32)
     y = ops.convert_to_numpy(layer(x))
     assert y.shape == (1, frames // 4, 4) == layer.compute_output_shape(x.shape)

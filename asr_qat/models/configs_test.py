@@ -4,15 +4,17 @@ import json
 import pytest
 
 from asr_qat.models.configs import (
-    PRESETS,
     EmbeddingDecoderConfig,
-    LstmDecoderConfig,
+    LookaheadStageConfig,
+    RecurrentDecoderConfig,
     TransducerConfig,
-    preset,
 )
+from asr_qat.models.presets import PRESETS, preset
+
+SECOND = LookaheadStageConfig(name="second")
 
 
-@pytest.mark.parametrize("prediction", [EmbeddingDecoderConfig(dim=64), LstmDecoderConfig(units=9)])
+@pytest.mark.parametrize("prediction", [EmbeddingDecoderConfig(dim=64), RecurrentDecoderConfig()])
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_configurations_round_trip_through_json(name, prediction):
     config = dataclasses.replace(preset(name), prediction=prediction)
@@ -23,11 +25,37 @@ def test_what_is_refused():
     with pytest.raises(ValueError, match="unknown preset 'huge'; expected one of: nano"):
         preset("huge")
     values = preset("nano").to_dict()
-    values["prediction"]["kind"] = "transformer"
-    with pytest.raises(ValueError, match="prediction kind 'transformer'; expected one of"):
+    values["prediction"]["kind"] = "lstm"
+    with pytest.raises(ValueError, match="prediction kind 'lstm'; expected one of"):
         TransducerConfig.from_dict(values)
     with pytest.raises(TypeError):
-        TransducerConfig.from_dict({**preset("nano").to_dict(), "encoder": {"width": 3}})
+        TransducerConfig.from_dict(
+            {**preset("nano").to_dict(), "encoder": {"kind": "conformer", "width": 3}}
+        )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"passes": ()}, r"passes: received \[\], expected some of"),
+        ({"passes": ("third",)}, r"received \['third'\], expected some of \['encoder', 'second'\]"),
+        ({"passes": ("second", "encoder")}, "in that order"),
+        ({"passes": ("encoder",)}, "stage 'second' is in no pass"),
+        ({"cascade": (SECOND, SECOND)}, "expected a name for each"),
+    ],
+)
+def test_passes_that_cannot_be(fields, message):
+    with pytest.raises(ValueError, match=message):
+        TransducerConfig(**{"cascade": (SECOND,), "passes": ("encoder", "second"), **fields})
+
+
+def test_the_configuration_of_one_pass_is_a_prefix():
+    config = preset("nano_dynamic")
+    small = config.up_to("small")
+    assert [stage.name for stage in small.cascade] == ["small"] and small.passes == ("small",)
+    assert config.up_to("large").cascade == config.cascade
+    with pytest.raises(ValueError, match=r"received 'huge', expected one of \['small', "):
+        config.up_to("huge")
 
 
 def test_configurations_are_frozen():

@@ -3,18 +3,26 @@ import pytest
 from keras import ops
 
 from asr_qat.models.encoder import Encoder
+from asr_qat.models.stack import ConformerStack
 from asr_qat.testing import call_in_chunks, check_streaming_layer
+
+
+def conformer(blocks, left_context, kernel_size, precision="float32"):
+    stack = ConformerStack(
+        16, blocks, 2, left_context, kernel_size, expansion=2, precision=precision, name="stack"
+    )
+    return Encoder(stack, 24, precision=precision)
 
 
 @pytest.mark.parametrize("left_context", [2, 16])
 def test_streaming_contract(left_context):
-    layer = Encoder(16, 2, 2, left_context, 3, expansion=2)
+    layer = conformer(2, left_context, 3)
     check_streaming_layer(layer, (32, 10), (4, 12), future=1e3, tolerance=5e-5)
 
 
 def test_the_past_that_it_sees_is_bounded():
     """Two blocks see twice the left context and twice the taps, and the subsampling a frame."""
-    layer = Encoder(16, 2, 2, left_context=2, kernel_size=3, expansion=2)
+    layer = conformer(2, 2, 3)
     x = np.random.default_rng(0).normal(size=(1, 80, 10)).astype(np.float32)
     changed = x.copy()
     changed[:, :8] = 5.0
@@ -26,7 +34,7 @@ def test_the_past_that_it_sees_is_bounded():
 
 @pytest.mark.parametrize("precision", ["weight_only_wi4_afp32", "dynamic_wi4_afp32", "wi4_ai4"])
 def test_call_is_step_for_integers_but_for_codes_on_an_edge(precision):
-    layer = Encoder(16, 1, 2, 4, 3, expansion=2, precision=precision)
+    layer = conformer(1, 4, 3, precision)
     x = np.random.default_rng(0).normal(size=(2, 48, 10)).astype(np.float32)
     whole, pieces = ops.convert_to_numpy(layer(x)), call_in_chunks(layer, x, 16)
     # An edge is met rarely, and then moves a frame by a step or so; elsewhere nothing moves.

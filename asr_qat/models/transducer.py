@@ -2,6 +2,8 @@
 
 import dataclasses
 import importlib
+import math
+import re
 from typing import Any
 
 import keras
@@ -9,18 +11,21 @@ from keras import ops
 
 from asr_qat.layers.dense import Dense
 from asr_qat.layers.frontend import LogMel
-from asr_qat.layers.joint import Joint
+from asr_qat.layers.joint import Joint, UntiedJoint
 from asr_qat.layers.spec_augment import SpecAugment
 from asr_qat.losses.rnnt import rnnt_loss
 from asr_qat.models.configs import TransducerConfig
-from asr_qat.models.encoder import Encoder
+from asr_qat.models.ends import make_end, require_fields
+from asr_qat.models.passes import Pass, encode
+from asr_qat.models.path_training import PATHS
 from asr_qat.models.prediction import make_prediction
+from asr_qat.models.stages import make_encoder, make_stage
 from asr_qat.quantization.spec import Policy, policy
 
 
 @keras.saving.register_keras_serializable("asr_qat")
 class Transducer(keras.Model):
-    """A streaming Conformer RNN-T that works with plain ``compile``, ``fit`` and ``evaluate``.
+    """A streaming RNN-T that works with plain ``compile``, ``fit`` and ``evaluate``.
 
     A batch is a dictionary: ``audio`` float32 ``[batch, samples]``, ``audio_length`` int32
     ``[batch]`` (samples), ``labels`` int32 ``[batch, u]`` (0 beyond the length), ``label_length``
@@ -33,8 +38,14 @@ class Transducer(keras.Model):
             labels, ``<blank>`` first.
         precision: a policy's name such as ``"dynamic_wi4_afp32"``, a `Policy`, or rules.
 
+    Attributes:
+        stages: encoders, each on the output of the one before; the first gets features.
+        passes: what recognises, from the first partial results to the final ones.
+        ends: what hears where speech ends; see `models.ends`.
+
     Raises:
         PolicyError: for an unknown recipe, or a rule that matches no layer.
+        ValueError: for parts that do not fit together.
     """
 
     built: bool  # Keras' own, set by `build`
@@ -51,27 +62,65 @@ class Transducer(keras.Model):
         self.tokenizer_config = dict(tokenizer)
         self.policy = policy(precision)
         self.vocabulary_size = len(tokenizer["pieces"])
-        dim = config.prediction.dim
         self.frontend = LogMel(**dataclasses.asdict(config.frontend), name="frontend")
         self.spec_augment = SpecAugment(
             **dataclasses.asdict(config.spec_augment), name="spec_augment"
         )
-        self.encoder = Encoder(
-            **dataclasses.asdict(config.encoder), precision=self.policy, name="encoder"
-        )
-        self.prediction = make_prediction(config.prediction, self.vocabulary_size, self.policy)
-        self.joint = Joint(dim, self.vocabulary_size, precision=self.policy, name="joint")
+        encoder = make_encoder(config.encoder, self.policy)
+        further = [make_stage(stage, encoder.dim, self.policy) for stage in config.cascade]
+        self.stages = [encoder, *further]
+        endings = [f"_{name}" for name in config.passes] if config.separate_decoders else [""]
+        self.predictions = [
+            make_prediction(
+                config.prediction, self.vocabulary_size, self.policy, f"prediction{ending}"
+            )
+            for ending in endings
+        ]
+        joint = Joint if config.joint.tied else UntiedJoint
+        self.joints = [
+            joint(config.joint.dim, self.vocabulary_size, self.policy, name=f"joint{ending}")
+            for ending in endings
+        ]
+        self.passes = self._make_passes()
+        heard = (self.stages, self.passes, self.vocabulary_size, self.frontend.hop_samples)
+        self.ends = tuple(make_end(end, *heard, self.policy) for end in config.ends)
+        self.end_layers = [end.layer for end in self.ends]
+        self.seeds = keras.random.SeedGenerator()
+        self.path_training = PATHS[config.path_training](self.passes, self.seeds)
         self.build()
+
+    def _make_passes(self) -> tuple[Pass, ...]:
+        names = ["encoder", *(stage.name for stage in self.config.cascade)]
+        counts = [names.index(name) + 1 for name in self.config.passes]
+        late = [names[i] for i, stage in enumerate(self.stages[:-1]) if stage.delay]
+        if late:
+            raise ValueError(f"stage {late[0]!r} looks ahead; expected that of the last one alone")
+        pairs = list(zip(self.predictions, self.joints, strict=True))
+        decoders = pairs if len(pairs) == len(counts) else pairs * len(counts)
+        return tuple(
+            Pass(name, self.stages[:count], *decoder)
+            for name, count, decoder in zip(self.config.passes, counts, decoders, strict=True)
+        )
 
     def build(self, input_shape=None):
         """Makes all weights; every size is in the configuration."""
         if self.built:
             return
-        encoder, prediction = self.config.encoder, self.config.prediction
         self.frontend.build((None, None))
-        self.encoder.build((None, None, self.config.frontend.mel_bins))
-        self.prediction.build((None, None))
-        self.joint.build((None, None, encoder.dim), (None, None, prediction.dim))
+        shape = (None, None, self.config.frontend.mel_bins)
+        for stage in self.stages:
+            stage.build(shape)
+            shape = (None, None, stage.dim)
+        for prediction, joint in zip(self.predictions, self.joints, strict=True):
+            prediction.build((None, None))
+            width = prediction.table.shape[1]
+            if self.config.joint.tied and width != joint.dim:
+                raise ValueError(
+                    f"a tied joint of width {joint.dim} needs embeddings as wide, received {width}"
+                )
+            joint.build(shape, (None, None, prediction.dim))
+        for end in self.ends:
+            end.build()
         self.built = True
         with_recipe = [layer for layer in self._flatten_layers() if hasattr(layer, "apply_recipe")]
         self.policy.check([layer.path for layer in with_recipe])
@@ -80,28 +129,60 @@ class Transducer(keras.Model):
         """Every layer that a precision can be chosen for, in order."""
         return [layer for layer in self._flatten_layers() if isinstance(layer, Dense)]
 
-    def encode(self, audio, training=False):
-        """Samples ``[batch, samples]`` -> encoder frames ``[batch, time, dim]``."""
-        features = self.spec_augment(self.frontend(audio), training=training)
-        return self.encoder(features, training=training)
+    def encode(self, audio, audio_length, training=False):
+        """The frames that each pass reads.
 
-    def encoded_length(self, audio_length):
-        """Encoder frames of utterances of so many samples."""
-        return audio_length // self.frontend.hop_samples // self.encoder.subsampling.factor
+        Args:
+            audio: float32 ``[batch, samples]``.
+            audio_length: int32 ``[batch]``, samples.
+            training: whether this is a training step.
+
+        Returns:
+            ``[batch, time, dim]`` for each of `passes`.
+        """
+        features = self.spec_augment(self.frontend(audio), training=training)
+        outputs = encode(self.stages, features, self.feature_length(audio_length), training)
+        return [outputs[len(one.stages) - 1] for one in self.passes]
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples of one frame of the slowest stage."""
+        return self.frontend.hop_samples * math.prod(stage.factor for stage in self.stages)
+
+    def feature_length(self, audio_length):
+        """Feature frames of utterances of so many samples, int32."""
+        return ops.cast(audio_length, "int32") // self.frontend.hop_samples
 
     def call(self, inputs, training=False):
-        """A batch -> logits ``[batch, time, u + 1, vocabulary]``."""
-        encoded = self.encode(inputs["audio"], training=training)
-        return self.joint(encoded, self.prediction(inputs["labels"]), self.prediction.table)
+        """A batch -> logits ``[batch, time, u + 1, vocabulary]`` of the last pass.
+
+        In training: of the passes that are trained in this step, as a list. The losses of `ends`
+        are then added to the model's; the batch needs their fields.
+
+        Raises:
+            ValueError: if it lacks one.
+        """
+        if not training:
+            encoded = self.encode(inputs["audio"], inputs["audio_length"])
+            return self.passes[-1].logits(encoded[-1], inputs["labels"])
+        require_fields(self.ends, inputs)
+        features = self.spec_augment(self.frontend(inputs["audio"]), training=True)
+        lengths = self.feature_length(inputs["audio_length"])
+        outputs = encode(self.stages, features, lengths, training=True)
+        for end in self.ends:
+            self.add_loss(end.loss(inputs, outputs, lengths))
+        return self.path_training.logits(outputs, inputs["labels"])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch of the RNN-T loss, in nats an utterance."""
-        lengths = self.encoded_length(ops.cast(x["audio_length"], "int32"))
-        losses = rnnt_loss(y_pred, x["labels"], lengths, x["label_length"])
-        loss = ops.mean(losses)
-        for extra in self.losses:
-            loss = loss + extra
-        return loss
+        """Mean over the batch, and over the passes, of the RNN-T loss, in nats an utterance."""
+        features = self.feature_length(x["audio_length"])
+        trained = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
+        losses = [
+            rnnt_loss(logits, x["labels"], one.lengths(features), x["label_length"])
+            for one, logits in zip(self.passes[-len(trained) :], trained, strict=True)
+        ]
+        loss = sum(ops.mean(each) for each in losses) / len(losses)
+        return loss + sum(self.losses)
 
     def get_config(self):
         """The constructor's arguments."""
@@ -127,6 +208,18 @@ class Transducer(keras.Model):
         other = type(self)(self.config, self.tokenizer_config, precision, name=self.name)
         copy_weights(self, other)
         return other
+
+    def submodel(self, name: str) -> "Transducer":
+        """A copy of what one pass needs, as a model of its own with the same weights.
+
+        Raises:
+            ValueError: if there is no such pass.
+        """
+        part = type(self)(self.config.up_to(name), self.tokenizer_config, name=self.name)
+        copy_weights(self, part)
+        paths = [layer.path for layer in part._flatten_layers()]
+        rules = [r for r in self.policy.rules if any(re.search(r[0], path) for path in paths)]
+        return part.with_precision(rules)
 
     def export(
         self, filepath, format="litert", verbose=None, input_signature=None, recipe=None, **kwargs

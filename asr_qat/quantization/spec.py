@@ -146,14 +146,17 @@ class Policy:
 
 FLOAT = Policy()
 
+# The encoder, and the further stages of cascaded ones: encoder_second and the like.
+ENCODERS = r"(^|/)encoder(_\w+)?/"
+
 # The patent quantizes the encoder and keeps the decoder float (US 2023/0298569 A1).
 POLICIES: dict[str, Policy] = {
     "float32": FLOAT,
-    **{name: Policy((("(^|/)encoder/", name),)) for name in RECIPES if name != "float32"},
+    **{name: Policy(((ENCODERS, name),)) for name in RECIPES if name != "float32"},
     # First and last layers see the most; they get twice the bits.
     "mixed_wi4_wi8": Policy(
         (
-            ("(^|/)encoder/", "dynamic_wi4_afp32"),
+            (ENCODERS, "dynamic_wi4_afp32"),
             ("(^|/)encoder/subsampling/", "dynamic_wi8_afp32"),
         )
     ),

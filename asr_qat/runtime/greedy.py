@@ -22,13 +22,20 @@ class Token(NamedTuple):
 
 
 class GreedySearch:
-    """The search of one stream."""
+    """The search of one stream.
+
+    Attributes:
+      tokens: what was emitted so far.
+      frame: index of the next frame.
+      predicted: [1, dim], the prediction after the last token.
+    """
 
     def __init__(
         self,
         joint: Callable[[np.ndarray, np.ndarray], np.ndarray],
         predict: Callable[[int], np.ndarray],
         max_symbols: int,
+        first_frame: int = 0,
     ):
         """Starts an utterance.
 
@@ -37,19 +44,20 @@ class GreedySearch:
           predict: label -> predicted [1, dim], an array of its own; called with the blank
             first, then with each emitted label.
           max_symbols: most labels that one frame may emit.
+          first_frame: index of the first frame.
         """
         self._joint, self._predict, self._max_symbols = joint, predict, max_symbols
-        self._predicted = predict(BLANK)
-        self._frame = 0
+        self.predicted = predict(BLANK)
+        self.frame = first_frame
         self.tokens: list[Token] = []
 
     def advance(self, encoded: np.ndarray) -> None:
         """Searches further frames: encoded float32 [frames, dim]."""
         for frame in encoded:
             for _ in range(self._max_symbols):
-                label = int(self._joint(frame, self._predicted).argmax())
+                label = int(self._joint(frame, self.predicted).argmax())
                 if label == BLANK:
                     break
-                self.tokens.append(Token(label, self._frame))
-                self._predicted = self._predict(label)
-            self._frame += 1
+                self.tokens.append(Token(label, self.frame))
+                self.predicted = self._predict(label)
+            self.frame += 1

@@ -18,7 +18,23 @@ DIGEST_NAME = "asr_qat.sha256"  # TFLite metadata entry: 32 bytes, see `digest_o
 DIGEST_BYTES = 32
 FORMAT = 1  # "format" field of the JSON that this version writes and reads
 MODEL_KIND = "model"  # "kind" of a file that is no recogniser; a recogniser's has no kind
-SIGNATURES = ("frontend", "encoder", "prediction", "joint")
+
+# The passes of a file that lists none.
+ONE_PASS = {
+    "name": "encoder",
+    "ending": "",
+    "encoders": ["encoder"],
+    "prediction": "prediction",
+    "joint": "joint",
+    "delay": 0,
+}
+
+# What the entry of each kind of "ends" holds, beside its name and its signature.
+ENDS: dict[str, dict[str, type]] = {
+    "endpointer": {"encoder": str, "classes": list},  # whose frames it hears
+    "utterance": {"reads": str},  # a pass
+    "segment": {"reads": str},
+}
 
 # Field numbers of tables in TFLite's schema.fbs (stable by the rules of flatbuffers).
 _MODEL_BUFFERS, _MODEL_METADATA = 4, 6
@@ -63,6 +79,16 @@ class ModelFile:
     def is_recognizer(self) -> bool:
         """Whether it has all that a recogniser needs; otherwise it is some other Keras model."""
         return self.metadata.get("kind") != MODEL_KIND
+
+    @property
+    def passes(self) -> list[dict[str, Any]]:
+        """The recognitions, from first to final; see docs/export.md."""
+        return self.metadata.get("passes", [ONE_PASS])
+
+    @property
+    def ends(self) -> list[dict[str, Any]]:
+        """What hears where speech ends; see docs/export.md."""
+        return self.metadata.get("ends", [])
 
     @property
     def pieces(self) -> list[str]:
@@ -183,7 +209,48 @@ def _check_metadata(metadata: Any) -> dict[str, Any]:
     pieces = metadata["vocabulary"].get("pieces")
     if not isinstance(pieces, list) or not pieces or not all(isinstance(p, str) for p in pieces):
         raise ModelFileError("has asr_qat metadata without a list of vocabulary pieces")
+    _check_passes(metadata.get("passes", [ONE_PASS]))
+    _check_ends(metadata.get("ends", []))
     return metadata
+
+
+def _check_passes(passes: Any) -> None:
+    if not isinstance(passes, list) or not passes:
+        raise ModelFileError(f"has asr_qat metadata whose 'passes' is {passes!r}; expected a list")
+    for one in passes:
+        for name, example in ONE_PASS.items():
+            if not isinstance(one, dict) or type(one.get(name)) is not type(example):
+                raise ModelFileError(
+                    f"has asr_qat metadata with a pass {one!r}; expected {name!r} to be "
+                    f"{type(example).__name__}"
+                )
+        if not one["encoders"] or not all(isinstance(e, str) for e in one["encoders"]):
+            raise ModelFileError(
+                f"has asr_qat metadata with a pass whose 'encoders' are {one['encoders']!r}; "
+                "expected names of signatures"
+            )
+        if one["delay"] < 0:
+            raise ModelFileError(
+                f"has asr_qat metadata with a pass whose 'delay' is {one['delay']}; expected >= 0"
+            )
+
+
+def _check_ends(ends: Any) -> None:
+    if not isinstance(ends, list) or not all(isinstance(end, dict) for end in ends):
+        raise ModelFileError(f"has asr_qat metadata whose 'ends' is {ends!r}; expected a list")
+    for end in ends:
+        kind = end.get("kind")
+        if not isinstance(kind, str) or kind not in ENDS:
+            raise ModelFileError(
+                f"has asr_qat metadata with an end of the kind {kind!r}; expected one of "
+                f"{list(ENDS)}"
+            )
+        for name, wanted in {"name": str, "signature": str, **ENDS[kind]}.items():
+            if not isinstance(end.get(name), wanted):
+                raise ModelFileError(
+                    f"has asr_qat metadata with an end {end!r}; expected {name!r} to be "
+                    f"{wanted.__name__}"
+                )
 
 
 def parse(content: bytes) -> dict[str, Any]:

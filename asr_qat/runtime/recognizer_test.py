@@ -12,7 +12,9 @@ import pytest
 
 from asr_qat.export.testing import TinySizes, write_tiny_recognizer
 from asr_qat.runtime.model_file import ModelFileError
-from asr_qat.runtime.recognizer import AudioError, Recognizer, StreamError
+from asr_qat.runtime.recognizer import Recognizer
+from asr_qat.runtime.samples import AudioError
+from asr_qat.runtime.stream import StreamError
 
 SIZES = TinySizes(hidden=32)  # tflite-runtime computes zeros for narrower INT4 layers
 

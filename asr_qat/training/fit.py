@@ -86,7 +86,8 @@ def fit(
         steps_per_epoch: batches of an epoch.
         valid: batches for the validation loss, or None.
         valid_steps: how many of them.
-        callbacks: further Keras callbacks.
+        callbacks: further Keras callbacks, such as `asr_qat.training.pruning.Pruning`; what they
+            add to an epoch's logs is written too.
         verbose: as in Keras.
     """
     folder = Path(folder)
@@ -103,9 +104,9 @@ def fit(
         callbacks=[
             StopOnNotFinite(),
             keras.callbacks.BackupAndRestore(folder / "backup", delete_checkpoint=False),
+            *callbacks,
             keras.callbacks.TensorBoard(folder / "logs", write_graph=False),
             keras.callbacks.CSVLogger(folder / "history.csv", append=True),
-            *callbacks,
         ],
         verbose=verbose,
     )

@@ -19,6 +19,7 @@ from asr_qat.data.tokenizer import Tokenizer
 from asr_qat.models.configs import TransducerConfig
 from asr_qat.models.transducer import Transducer
 from asr_qat.training.fit import TrainingConfig, fit, resume_epoch
+from asr_qat.training.pruning import PruningConfig, sparsity_report
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -72,6 +73,7 @@ def train_model(
     training: TrainingConfig,
     batches: BatchConfig,
     valid: Sequence[Utterance] = (),
+    pruning: PruningConfig | None = None,
     verbose: int | str = "auto",
 ) -> dict[str, Any]:
     """Trains the model and writes ``model.keras``, ``run.json`` and the logs into ``folder``.
@@ -79,7 +81,7 @@ def train_model(
     A run that was interrupted goes on from its last epoch when it is called again.
 
     Raises:
-        ValueError: if the folder holds a finished run.
+        ValueError: if the folder holds a finished run, or the model cannot be pruned as asked for.
 
     Returns:
         The record that ``run.json`` holds: data, sizes, seeds, losses, versions, commit.
@@ -92,6 +94,7 @@ def train_model(
         "bucket_seconds": batches.bucket_seconds,
         "max_bad_share": batches.max_bad_share,
         "max_symbols_per_frame": model.config.max_symbols_per_frame,
+        "frame_samples": model.frame_samples,
         "seed": training.seed,
     }
 
@@ -109,6 +112,7 @@ def train_model(
 
     data = dataset(resume_epoch(folder))
     held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
+    steps = data.steps_per_epoch * training.epochs
     fit(
         model,
         data,
@@ -116,16 +120,18 @@ def train_model(
         folder,
         steps_per_epoch=data.steps_per_epoch,
         valid=held_out,
+        callbacks=[] if pruning is None else [pruning.callback(steps)],
         verbose=verbose,
     )
     record = {
         "commit": commit(),
         "utterances": len(train),
         "hours": round(sum(u.duration for u in train) / 3600, 3),
-        "steps": data.steps_per_epoch * training.epochs,
+        "steps": steps,
         "batches": dataclasses.asdict(batches),
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
+        "pruning": pruning and {**dataclasses.asdict(pruning), **sparsity_report(model).document()},
         "history": read_history(folder / "history.csv"),
         "backend": keras.backend.backend(),
         "keras": keras.__version__,

@@ -8,7 +8,7 @@ import pytest
 from asr_qat.data.audio import write_wav
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import CharacterTokenizer
-from asr_qat.models.configs import preset
+from asr_qat.models.presets import preset
 from asr_qat.training.fit import TrainingConfig, resume_epoch
 from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
 

@@ -1,4 +1,4 @@
-"""The encoder as a whole, Keras against the file: how far apart, how many codes flip.
+"""The encoders as a whole, Keras against the file: how far apart, how many codes flip.
 
 Float operations between quantized layers differ in their last bits between Keras and XNNPACK, so
 now and then a value on a rounding edge falls on the other side. This counts such codes.
@@ -7,6 +7,7 @@ now and then a value on a rounding edge falls on the other side. This counts suc
 import contextlib
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import singledispatch
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ai_edge_litert import schema_py_generated as schema
 from keras import ops
 
 from asr_qat.layers.dense import Dense
+from asr_qat.models.ends import EndJointHead, EndpointerHead
 from asr_qat.models.transducer import Transducer
 from asr_qat.quantization.quantizers import FourBitProduct, IntegerProduct, StaticProduct
 from asr_qat.quantization.static import affine, quantize
@@ -22,6 +24,8 @@ from ..flatbuffer import indices, layer_of, operator_name, read_model, text, wri
 from ..four_bit import SENTINELS
 from .kernels import Target
 
+CODED_ROWS = 4096  # rows whose codes are compared at once
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EncoderParity:
@@ -29,7 +33,7 @@ class EncoderParity:
 
     target: str
     chunks: int
-    max_difference: float  # largest absolute difference of an encoder output
+    max_difference: float  # largest absolute difference of an output of any stage
     max_output: float  # largest absolute output, for comparison
     codes_flipped: int  # activation codes that differ, over all quantized layers
     codes_total: int
@@ -60,44 +64,76 @@ def recorded(layers: Sequence[Dense]) -> Iterator[dict[str, list[np.ndarray]]]:
             layer.product = recorders[layer.path].product
 
 
-def encode_in_keras(model: Transducer, chunks: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Encoder outputs of consecutive chunks ``[samples]``, step by step, not compiled."""
-    frontend, encoder = model.frontend.initial_state(1), model.encoder.initial_state(1)
+def encode_in_keras(model: Transducer, chunks: Sequence[np.ndarray]) -> list[list[np.ndarray]]:
+    """Outputs of every stage over consecutive chunks ``[samples]``, step by step, not compiled."""
+    frontend = model.frontend.initial_state(1)
+    states = [stage.initial_state(1) for stage in model.stages]
     outputs = []
     for chunk in chunks:
-        features, frontend = model.frontend.step(ops.convert_to_tensor(chunk[None]), frontend)
-        encoded, encoder = model.encoder.step(features, encoder)
-        outputs.append(ops.convert_to_numpy(encoded))
+        x, frontend = model.frontend.step(ops.convert_to_tensor(chunk[None]), frontend)
+        encoded = []
+        for i, stage in enumerate(model.stages):
+            x, states[i] = stage.step(x, states[i])
+            encoded.append(ops.convert_to_numpy(x))
+        outputs.append(encoded)
     return outputs
 
 
-def decode_in_keras(model: Transducer, encoded: np.ndarray) -> None:
-    """Runs prediction network and joint on frames ``[time, dim]``, each with a random label."""
-    labels = np.random.default_rng(0).integers(0, model.vocabulary_size, len(encoded))
-    state = model.prediction.initial_state(1)
+def decode_in_keras(prediction: Any, joint: Any, encoded: np.ndarray) -> None:
+    """Runs a decoder on frames ``[time, dim]``, each with a random label."""
+    labels = np.random.default_rng(0).integers(0, prediction.vocabulary_size, len(encoded))
+    state = prediction.initial_state(1)
     for frame, label in zip(encoded, labels.astype(np.int32), strict=True):
-        predicted, state = model.prediction.step(ops.convert_to_tensor(label[None]), state)
-        model.joint.step(ops.convert_to_tensor(frame[None]), predicted, model.prediction.table)
+        predicted, state = prediction.step(ops.convert_to_tensor(label[None]), state)
+        joint.step(ops.convert_to_tensor(frame[None]), predicted, prediction.table)
 
 
-def with_probes(content: bytes, layers: Sequence[Dense]) -> tuple[bytes, dict[str, str]]:
-    """The file with what FULLY_CONNECTED reads in each layer as a further output of the encoder.
+@singledispatch
+def hear_in_keras(end: Any, encoded: Sequence[Sequence[np.ndarray]]) -> None:
+    """Runs what hears an end of speech on the outputs of every stage, chunk after chunk."""
+    raise ValueError(f"no rows for a {type(end).__name__}")
+
+
+@hear_in_keras.register
+def _(end: EndpointerHead, encoded: Sequence[Sequence[np.ndarray]]) -> None:
+    state = end.layer.initial_state(1)
+    for outputs in encoded:
+        frames = ops.convert_to_tensor(outputs[len(end.stages) - 1])
+        _, state = end.layer.step(frames, state)
+
+
+@hear_in_keras.register
+def _(end: EndJointHead, encoded: Sequence[Sequence[np.ndarray]]) -> None:
+    frames = np.concatenate([outputs[len(end.read.stages) - 1] for outputs in encoded], axis=1)[0]
+    decode_in_keras(end.read.prediction, end.layer, frames)
+
+
+def with_probes(
+    content: bytes, stages: Sequence[str], layers: Sequence[Dense]
+) -> tuple[bytes, dict[str, tuple[str, str]]]:
+    """The file with what FULLY_CONNECTED reads in each layer as a further output of its encoder.
 
     Returns:
-        The bytes, and the output's name for each layer path that was found.
+        The bytes, and signature and output's name for each layer path that was found.
     """
     model = read_model(content)
-    signature = next(s for s in model.signatureDefs if text(s.signatureKey) == "encoder")
-    graph = model.subgraphs[signature.subgraphIndex]
     wanted = {layer.path for layer in layers}
-    names: dict[str, str] = {}
+    names: dict[str, tuple[str, str]] = {}
+    for signature in model.signatureDefs:
+        if text(signature.signatureKey) in stages:
+            _probe(model, signature, wanted, names)
+    return write_model(model), names
+
+
+def _probe(model, signature, wanted, names):
+    graph = model.subgraphs[signature.subgraphIndex]
     outputs = indices(graph.outputs)
     for op in graph.operators:
         if operator_name(model.operatorCodes[op.opcodeIndex]) != "FULLY_CONNECTED":
             continue
         source, weight = indices(op.inputs)[:2]
         path = layer_of(graph.tensors[weight])
-        if path not in wanted:
+        if path not in wanted or path in names:
             continue
         name = f"probe_{len(names)}"
         probe = schema.TensorMapT()
@@ -105,33 +141,43 @@ def with_probes(content: bytes, layers: Sequence[Dense]) -> tuple[bytes, dict[st
         signature.outputs.append(probe)
         if source not in outputs:
             outputs.append(source)
-        names[path] = name
+        names[path] = (text(signature.signatureKey), name)
     graph.outputs = np.array(outputs, np.int32)
-    return write_model(model), names
 
 
 def encode_in_file(
-    content: bytes, chunks: Sequence[np.ndarray], probes: dict[str, str], target: Target
-) -> tuple[list[np.ndarray], dict[str, list[np.ndarray]]]:
-    """Encoder outputs and probed rows of consecutive chunks, by the file on the target."""
+    content: bytes,
+    stages: Sequence[str],
+    chunks: Sequence[np.ndarray],
+    probes: dict[str, tuple[str, str]],
+    target: Target,
+) -> tuple[list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
+    """Outputs of every stage and probed rows of consecutive chunks, by the file on the target."""
     interpreter = target.interpreter(content)
-    run = {name: interpreter.get_signature_runner(name) for name in ("frontend", "encoder")}
-    states: dict[str, dict[str, Any]] = {}
-    for name, argument in (("frontend", "samples"), ("encoder", "features")):
-        details = run[name].get_input_details()
-        states[name] = {
-            key: np.zeros(d["shape"], d["dtype"]) for key, d in details.items() if key != argument
+    parts = ("frontend", *stages)
+    run = {name: interpreter.get_signature_runner(name) for name in parts}
+    arguments = dict(zip(parts, ("samples", "features", *["encoded"] * len(stages)), strict=False))
+    states = {
+        name: {
+            key: np.zeros(d["shape"], d["dtype"])
+            for key, d in run[name].get_input_details().items()
+            if key != arguments[name]
         }
-    outputs: list[np.ndarray] = []
+        for name in parts
+    }
+    outputs: list[list[np.ndarray]] = []
     rows: dict[str, list[np.ndarray]] = {path: [] for path in probes}
     for chunk in chunks:
-        front = run["frontend"](samples=chunk[None], **states["frontend"])
-        states["frontend"] = {key: front[f"next_{key}"] for key in states["frontend"]}
-        coded = run["encoder"](features=front["features"], **states["encoder"])
-        states["encoder"] = {key: coded[f"next_{key}"] for key in states["encoder"]}
-        outputs.append(coded["encoded"])
-        for path, name in probes.items():
-            rows[path].append(coded[name].reshape(-1, coded[name].shape[-1]))
+        x, encoded = chunk[None], []
+        for name in parts:
+            found = run[name](**{arguments[name]: x}, **states[name])
+            states[name] = {key: found[f"next_{key}"] for key in states[name]}
+            x = found["features" if name == "frontend" else "encoded"]
+            encoded.append(x)
+            for path, (signature, probe) in probes.items():
+                if signature == name:
+                    rows[path].append(found[probe].reshape(-1, found[probe].shape[-1]))
+        outputs.append(encoded[1:])
     return outputs, rows
 
 
@@ -147,31 +193,41 @@ def compare_encoders(
     Returns:
         A comparison for each target, and the rows that each layer got in Keras, by path.
     """
-    probed, probes = with_probes(content, layers)
+    stages = [stage.name for stage in model.stages]
+    probed, probes = with_probes(content, stages, layers)
     with recorded(layers) as kept:
         ours = encode_in_keras(model, chunks)
-        decode_in_keras(model, np.concatenate(ours, axis=1)[0])
+        frames = np.concatenate([encoded[-1] for encoded in ours], axis=1)[0]
+        for prediction, joint in zip(model.predictions, model.joints, strict=True):
+            decode_in_keras(prediction, joint, frames)
+        for end in model.ends:
+            hear_in_keras(end, ours)
     return tuple(
-        _compare(layers, ours, kept, *encode_in_file(probed, chunks, probes, target), target)
+        _compare(
+            layers, ours, kept, *encode_in_file(probed, stages, chunks, probes, target), target
+        )
         for target in targets
     ), {path: np.concatenate(rows) for path, rows in kept.items() if rows}
 
 
 def _compare(layers, ours, kept, theirs, seen, target):
+    pairs = [pair for a, b in zip(ours, theirs, strict=True) for pair in zip(a, b, strict=True)]
     flipped = total = 0
     for layer in layers:
         coded = CODES.get(type(layer.product))
         if coded is None or layer.path not in seen:
             continue
-        for rows, read in zip(kept[layer.path], seen[layer.path], strict=True):
-            a, b = coded(layer.product, rows, read)
+        rows, read = np.concatenate(kept[layer.path]), np.concatenate(seen[layer.path])
+        for start in range(0, len(rows), CODED_ROWS):
+            part = slice(start, start + CODED_ROWS)
+            a, b = coded(layer.product, rows[part], read[part])
             flipped += int(np.sum(a != b))
             total += a.size
     return EncoderParity(
         target=target.value,
         chunks=len(ours),
-        max_difference=max(float(np.max(np.abs(a - b))) for a, b in zip(ours, theirs, strict=True)),
-        max_output=max(float(np.max(np.abs(a))) for a in ours),
+        max_difference=max(float(np.max(np.abs(a - b))) for a, b in pairs),
+        max_output=max(float(np.max(np.abs(a))) for a, _ in pairs),
         codes_flipped=flipped,
         codes_total=total,
     )

@@ -1,0 +1,178 @@
+"""The recurrent encoder: frames stacked, then LSTM layers with a time reduction (1909.12408)."""
+
+import keras
+from keras import ops
+
+from asr_qat.layers.base import StreamingLayer
+from asr_qat.layers.recurrent import Recurrent
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class FrameStacking(StreamingLayer):
+    """Joins the last ``stack`` frames side by side, at every ``stride``-th frame.
+
+    Output t ends with frame ``stride * (t + 1) - 1``; before the first frame are zeros.
+
+    Args:
+        stack: frames joined.
+        stride: frames from one output to the next; a last part of one is dropped.
+
+    Raises:
+        ValueError: if either is not positive.
+    """
+
+    def __init__(self, stack, stride, **kwargs):
+        super().__init__(**kwargs)
+        if stack < 1 or stride < 1:
+            raise ValueError(f"stack {stack}, stride {stride}; expected both to be at least 1")
+        self.stack, self.stride = stack, stride
+        self.history = -(-max(stack - stride, 0) // stride)  # strides that are looked back on
+
+    def build(self, input_shape):
+        """``[batch, time, dim]``."""
+        self.dim = input_shape[-1]
+
+    def initial_state(self, batch):
+        """``frames``: the strides looked back on, ``[batch, history, stride * dim]``, if any."""
+        if not self.history:
+            return {}
+        return {"frames": ops.zeros((batch, self.history, self.stride * self.dim))}
+
+    def step(self, x, state, training=False):
+        """``[batch, time, dim]`` -> ``[batch, time // stride, stack * dim]``."""
+        batch, time, _ = ops.shape(x)
+        count = time // self.stride
+        # The batch by its size: a loop converts only where that is known.
+        strides = ops.reshape(x[:, : count * self.stride], (batch, count, self.stride * self.dim))
+        strides = ops.concatenate([*state.values(), strides], axis=1)
+        joined = ops.concatenate(
+            [strides[:, n : n + count] for n in range(self.history + 1)], axis=-1
+        )
+        after = {name: strides[:, count:] for name in state}
+        return joined[:, :, joined.shape[-1] - self.stack * self.dim :], after
+
+    def compute_output_shape(self, input_shape):
+        """``[batch, time, dim]`` -> ``[batch, time // stride, stack * dim]``."""
+        batch, time, dim = input_shape
+        return (batch, time and time // self.stride, self.stack * dim)
+
+    def get_config(self):
+        """The constructor's arguments."""
+        return {**super().get_config(), "stack": self.stack, "stride": self.stride}
+
+
+@keras.saving.register_keras_serializable("asr_qat")
+class RecurrentEncoder(StreamingLayer):
+    """Features ``[batch, time, bins]`` -> ``[batch, time // factor, dim]``.
+
+    The paper's has 128 bins and joins 4 frames (3 before the present one) every 30 ms, then has 8
+    layers of LSTM(2048) projected to 640, halving the frames after the second.
+
+    Args:
+        cell: kind of the layers' cells: ``"lstm"``, ``"cifg"`` or ``"sru"``.
+        units: width of the cells.
+        projection: width of the layers' outputs; 0: none, they are `units` wide.
+        layers: number of recurrent layers.
+        stack: feature frames joined, the present one the last.
+        stride: feature frames from one stack to the next.
+        reduction: frames joined into one by the time reduction; 1: none.
+        reduce_after: layers in front of the time reduction.
+        layer_norm: whether the gates' inputs are normalised.
+        dropout: rate between the layers.
+        precision: a recipe's name or a `Policy`.
+
+    Attributes:
+        factor: feature frames of an output frame.
+        dim: width of the output.
+
+    Raises:
+        ValueError: if there is no such cell, or no such layer to reduce after.
+    """
+
+    def __init__(
+        self,
+        cell="lstm",
+        units=2048,
+        projection=640,
+        layers=8,
+        stack=4,
+        stride=3,
+        reduction=2,
+        reduce_after=2,
+        layer_norm=True,
+        dropout=0.0,
+        precision="float32",
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if layers < 1 or not 0 <= reduce_after <= layers:
+            raise ValueError(
+                f"time reduction after {reduce_after} of {layers} layers; expected at least 1 "
+                "layer, and a number from 0 to theirs"
+            )
+        self.settings = {
+            "cell": cell,
+            "units": units,
+            "projection": projection,
+            "layers": layers,
+            "stack": stack,
+            "stride": stride,
+            "reduction": reduction,
+            "reduce_after": reduce_after,
+            "layer_norm": layer_norm,
+            "dropout": dropout,
+        }
+        self.factor = stride * reduction
+        self.recurrent = [
+            Recurrent(
+                cell,
+                units,
+                projection,
+                layer_norm,
+                dropout if number else 0.0,
+                precision,
+                name=f"layer_{number}",
+            )
+            for number in range(layers)
+        ]
+        self.stages = [
+            FrameStacking(stack, stride, name="stacking"),
+            *self.recurrent[:reduce_after],
+            FrameStacking(reduction, reduction, name="reduction"),
+            *self.recurrent[reduce_after:],
+        ]
+        self.dim = self.compute_output_shape((None, None, 1))[-1]
+
+    def build(self, input_shape):
+        """``[batch, time, bins]``."""
+        for stage in self.stages:
+            stage.build(input_shape)
+            input_shape = stage.compute_output_shape(input_shape)
+
+    def initial_state(self, batch):
+        """The states of all stages, by their names."""
+        return {stage.name: stage.initial_state(batch) for stage in self.stages}
+
+    def step(self, x, state, training=False):
+        """``[batch, time, bins]`` -> ``[batch, time // factor, dim]``; time a static multiple."""
+        after = {}
+        for stage in self.stages:
+            x, after[stage.name] = stage.step(x, state[stage.name], training=training)
+        return x, after
+
+    def call(self, x, training=False):
+        """``[batch, time, bins]`` -> ``[batch, time // factor, dim]``; the layers loop over it."""
+        for stage in self.stages:
+            x = stage(x, training=training)
+        return x
+
+    def compute_output_shape(self, input_shape):
+        """``[batch, time, bins]`` -> ``[batch, time // factor, dim]``."""
+        for stage in self.stages:
+            input_shape = stage.compute_output_shape(input_shape)
+        return input_shape
+
+    def get_config(self):
+        """The constructor's arguments."""
+        precision = self.recurrent[-1].get_config()["precision"]
+        return {**super().get_config(), **self.settings, "precision": precision}
