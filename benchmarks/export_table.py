@@ -1,6 +1,6 @@
 """Bytes and latency of every recipe, beside AI Edge Quantizer's and Keras' on the same model.
 
-    python benchmarks/export_table.py --presets conformer_s,conformer_l --json table.json
+    python benchmarks/export_table.py --presets streaming_s,streaming_l --json table.json
 
 Weights are random: nothing here depends on their values. The bytes are those of a whole file with
 front end, encoder, prediction, joint and recognize_chunk; bits per parameter are all of the file's
@@ -78,7 +78,7 @@ def make_model(name: str, rules: list[tuple[str, str]]) -> Transducer:
     pieces = ["<blank>", *(chr(0x4E00 + i) for i in range(LABELS - 1))]
     model = Transducer(preset(name), {"kind": "characters", "pieces": pieces}, rules)
     audio = np.random.default_rng(0).normal(size=(1, RATE)).astype(np.float32) * 0.1
-    calibrate(model.dense_layers(), model.encode, [audio])
+    calibrate(model.dense_layers(), lambda x: model.encode(x, np.array([RATE])), [audio])
     return model
 
 
@@ -285,13 +285,13 @@ def main() -> None:
     )
     listed = lambda text: text.split(",")  # noqa: E731
     numbers = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
-    parser.add_argument("--presets", type=listed, default="conformer_s,conformer_m,conformer_l")
+    parser.add_argument("--presets", type=listed, default="streaming_s,streaming_m,streaming_l")
     parser.add_argument("--recipes", type=listed, default=",".join(RECIPES))
     parser.add_argument("--engines", type=listed, default="asr_qat,ai_edge_quantizer")
     parser.add_argument(
         "--keras-presets",
         type=listed,
-        default="conformer_s",
+        default="streaming_s",
         help="those that Keras quantizes too; its int4 graph of S alone takes minutes to convert",
     )
     parser.add_argument("--chunk-ms", type=numbers, default="80,160,320,640,1280")

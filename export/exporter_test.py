@@ -1,6 +1,7 @@
 """The exporter as users meet it: every recipe, the file's contents, its proof, and refusals."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from asr_qat.export.inspect import inspect_file
 from asr_qat.export.int_weights import unpack_codes
 from asr_qat.export.lowering import weighted_layers
 from asr_qat.export.metadata import attach
-from asr_qat.export.model_testing import nano_recognizer, noise
+from asr_qat.export.model_testing import encoded, nano_recognizer, noise
 from asr_qat.export.trained_weights import integer_weight
 from asr_qat.export.verify import verify
 from asr_qat.models.configs import JointConfig, RecurrentDecoderConfig
@@ -70,7 +71,7 @@ def int4(tmp_path_factory):
 
 def calibrated(precision):
     model = nano_recognizer(precision)
-    calibrate(model.dense_layers(), model.encode, [noise(8000)[None]])
+    calibrate(model.dense_layers(), partial(encoded, model), [noise(8000)[None]])
     return model
 
 

@@ -19,7 +19,14 @@ SAMPLES = 19200  # 1.2 s, a whole number of frames of every member
 
 def batch(seed, rows=2, labels=3):
     rng = np.random.default_rng(seed)
+    end = len(TOKENIZER["pieces"])
     return {
+        # For members that hear ends; the others do not look at them.
+        "frame_classes": rng.integers(-1, 4, (rows, SAMPLES // 640)).astype(np.int32),
+        "eou_labels": np.array([[1, 2, 3, end], [4, end, 0, 0]], np.int32),
+        "eou_label_length": np.array([4, 2], np.int32),
+        "eos_labels": np.array([[1, end, 2, 3, end], [4, end, 0, 0, 0]], np.int32),
+        "eos_label_length": np.array([5, 2], np.int32),
         "audio": (0.1 * rng.normal(size=(rows, SAMPLES))).astype(np.float32),
         "audio_length": np.array([SAMPLES, SAMPLES * 3 // 4], np.int32),
         "labels": rng.integers(1, 5, (rows, labels)).astype(np.int32),

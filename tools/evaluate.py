@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
         difference = result["minus_first"]
         rows.append(
             (
-                Path(result["path"]).name,
+                _label(result, results),
                 f"{100 * result['wer']:.2f}",
                 "{:.2f} – {:.2f}".format(*(100 * v for v in result["interval"])),
                 *(str(result[k]) for k in ("substitutions", "deletions", "insertions", "words")),
@@ -65,9 +65,16 @@ def run(args: argparse.Namespace) -> int:
         for result in results:
             for row in result["utterances"]:
                 if row["text"] != row["reference"]:
-                    name = Path(result["path"]).name
+                    name = _label(result, results)
                     print(f"{name} {row['id']}: {row['reference']!r} -> {row['text']!r}")
     return 0
+
+
+def _label(result, results) -> str:
+    """The file's name, and the pass where it has several."""
+    name = Path(result["path"]).name
+    several = sum(other["path"] == result["path"] for other in results) > 1
+    return f"{name} ({result['pass']})" if several else name
 
 
 def evaluate_files(paths, utterances, threads: int = 1) -> list[dict[str, Any]]:
@@ -79,8 +86,9 @@ def evaluate_files(paths, utterances, threads: int = 1) -> list[dict[str, Any]]:
         threads: of the interpreter.
 
     Returns:
-        For each file: path, wer, interval, counts, the paired difference to the first file (None
-        for the first), and every utterance's id, reference and text.
+        For each file, and each of its passes: path, pass, wer, interval, counts, the paired
+        difference to the first of all (None for that), and every utterance's id, reference and
+        text.
     """
     from tqdm import tqdm
 
@@ -103,25 +111,27 @@ def evaluate_files(paths, utterances, threads: int = 1) -> list[dict[str, Any]]:
             recognizer = Recognizer(path, num_threads=threads)
             name = Path(path).name
             with tqdm(utterances, desc=name, unit="utt", file=terminal, disable=None) as bar:
-                texts = [recognizer.transcribe(load_audio(u.audio_filepath)) for u in bar]
-        counts.append(count_errors(references, texts))
-        total, interval = sum_counts(counts[-1]), bootstrap_interval(counts[-1])
-        difference = None
-        if len(counts) > 1:
-            difference = dataclasses.asdict(paired_bootstrap(counts[-1], counts[0]))
-        results.append(
-            {
-                "path": str(path),
-                "wer": total.wer,
-                "interval": [interval.low, interval.high],
-                **dataclasses.asdict(total),
-                "minus_first": difference,
-                "utterances": [
-                    {"id": u.id, "reference": u.text, "text": text}
-                    for u, text in zip(utterances, texts, strict=True)
-                ],
-            }
-        )
+                heard = [recognizer.transcribe_all(load_audio(u.audio_filepath)) for u in bar]
+        for one, texts in zip(recognizer.passes, zip(*heard, strict=True), strict=True):
+            counts.append(count_errors(references, texts))
+            total, interval = sum_counts(counts[-1]), bootstrap_interval(counts[-1])
+            difference = None
+            if len(counts) > 1:
+                difference = dataclasses.asdict(paired_bootstrap(counts[-1], counts[0]))
+            results.append(
+                {
+                    "path": str(path),
+                    "pass": one,
+                    "wer": total.wer,
+                    "interval": [interval.low, interval.high],
+                    **dataclasses.asdict(total),
+                    "minus_first": difference,
+                    "utterances": [
+                        {"id": u.id, "reference": u.text, "text": text}
+                        for u, text in zip(utterances, texts, strict=True)
+                    ],
+                }
+            )
     return results
 
 

@@ -15,8 +15,10 @@ example:
   asr-qat export runs/int4/model.keras --out int4.tflite --audio test.jsonl --float16
   asr-qat export runs/int4/model.keras --out int4.tflite --chunk-ms 320,80,1280 --utterance
   asr-qat export runs/float/model.keras --out float.tflite
+  asr-qat export runs/dynamic/model.keras --out small.tflite --pass small
 signatures: frontend, encoder, prediction, joint, recognize_chunk (all of them, with greedy search
-inside the graph); further chunk sizes have theirs, such as encoder_80ms; encode_utterance."""
+inside the graph); further chunk sizes have theirs, such as encoder_80ms; encode_utterance; a
+model with several passes has an encoder_<stage> for each."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +35,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--chunk-ms",
         type=chunk_sizes,
-        default=[320],
         metavar="MS[,MS…]",
-        help="audio of one call (320); several sizes share all weights, the first is the default",
+        help="audio of one call (320, or the next whole number of the model's frames); several "
+        "sizes share all weights, the first is the default",
+    )
+    parser.add_argument(
+        "--pass",
+        dest="part",
+        metavar="NAME",
+        help="only what this pass needs: a sub-model, such as small of the preset dynamic",
     )
     parser.add_argument(
         "--utterance", action="store_true", help="add the encoder of a whole utterance"
@@ -81,6 +89,8 @@ def run(args: argparse.Namespace) -> int:
     if args.recipe or args.rule:
         rules = policy(args.recipe) if args.recipe else model.policy
         model = model.with_precision(rules.with_rules([parse_rule(rule) for rule in args.rule]))
+    if args.part:
+        model = model.submodel(args.part)
     record = Path(args.model).with_name("run.json")
     training = json.loads(record.read_text()) if record.exists() else {}
     waves = [load_audio(u.audio_filepath) for u in read_manifest(args.audio)] if args.audio else []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from asr_qat.export.flatbuffer import layer_of, operator_name, read_model, text
 from asr_qat.export.metadata import attach
+from asr_qat.quantization.spec import ENCODERS
 from asr_qat.runtime.model_file import load_model_file
 
 
@@ -61,12 +62,12 @@ def quantize_after_training(
 
 
 def _encoder_products(content: bytes) -> list[str]:
-    """Names of the outputs of the FULLY_CONNECTED operators with weights of the encoder."""
+    """Names of the outputs of the FULLY_CONNECTED operators with weights of an encoder."""
     model = read_model(content)
     return [
         text(graph.tensors[op.outputs[0]].name)
         for graph in model.subgraphs
         for op in graph.operators
         if operator_name(model.operatorCodes[op.opcodeIndex]) == "FULLY_CONNECTED"
-        and "/encoder/" in layer_of(graph.tensors[op.inputs[1]])
+        and re.search(ENCODERS, layer_of(graph.tensors[op.inputs[1]]))
     ]

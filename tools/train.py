@@ -36,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--train", action="append", required=True, help="manifest (may be given several times)")
     add("--valid", action="append", default=[], help="manifest for the validation loss")
     add("--out", required=True, help="folder for model.keras, run.json, logs and checkpoints")
-    add("--preset", default="digits", help="size of the model: nano, digits, tiny (digits)")
+    add(
+        "--preset",
+        default="digits",
+        help="model, such as tiny, conformer_s or cascaded: docs/models.md (digits)",
+    )
     add(
         "--set",
         action="append",

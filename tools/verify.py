@@ -93,7 +93,8 @@ def print_report(report, layers: bool = True) -> None:
                 f"{sum(layer.bit_equal for layer in on)} of {len(on)}",
                 f"{encoder.max_difference:.1e} of {encoder.max_output:.1f}",
                 f"{encoder.codes_flipped:,} of {encoder.codes_total:,}",
-                ", ".join(f"{t.equal} of {t.total} ({t.search})" for t in heard) or "not asked",
+                ", ".join(f"{t.equal} of {t.total} ({_search(t, heard)})" for t in heard)
+                or "not asked",
             )
         )
     print_table(rows)
@@ -104,6 +105,12 @@ def print_report(report, layers: bool = True) -> None:
     for difference in report.differences:
         print(f"  {difference.name}: Keras {difference.keras!r}, file {difference.file!r}")
     print("PASS" if report.passed else "FAIL")
+
+
+def _search(transcript, others) -> str:
+    """How it was searched, and the pass where there are several."""
+    several = len({other.recognition for other in others}) > 1
+    return f"{transcript.recognition}, {transcript.search}" if several else transcript.search
 
 
 def layer_rows(layers) -> list[tuple[str, ...]]:

@@ -78,7 +78,8 @@ class AttentionWindow(StreamingLayer):
         """A chunk ``[batch, time, dim]`` (for its length alone) -> its `Window`."""
         time, position = ops.shape(x)[1], state["position"]
         frames = ops.arange(0, time, dtype="float32")
-        window = Window(*self.rotations(position + frames), self.mask(frames, time, position))
+        cosines, sines = self.rotations(position + frames)
+        window = Window(cosines, sines, self.mask(frames, time, position))
         return window, {"position": position + ops.cast(time, "float32")}
 
     def rotations(self, places):
@@ -117,7 +118,7 @@ class AttentionWindow(StreamingLayer):
 
 
 @keras.saving.register_keras_serializable("asr_qat")
-class CausalAttention(StreamingLayer):
+class CausalAttention(keras.layers.Layer):
     """Norm, self-attention, dropout, added to the input; a frame sees itself and its past.
 
     Args:
@@ -152,7 +153,7 @@ class CausalAttention(StreamingLayer):
         past = (batch, self.heads, self.left_context, self.dim // self.heads)
         return {"keys": ops.zeros(past), "values": ops.zeros(past)}
 
-    def step(self, x, state, window, training=False):  # type: ignore[override]
+    def step(self, x, state, window, training=False):
         """``[batch, time, dim]`` -> ``[batch, time, dim]``, next state."""
         time = ops.shape(x)[1]
         query, key, value = self.projected(x, window)
@@ -175,6 +176,10 @@ class CausalAttention(StreamingLayer):
         context = ops.transpose(ops.matmul(weights, values), (0, 2, 1, 3))
         y = self.outward(ops.reshape(context, (-1, ops.shape(context)[1], self.dim)))
         return self.outer_dropout(y, training=training)
+
+    def compute_output_shape(self, input_shape):
+        """Unchanged."""
+        return input_shape
 
     def get_config(self):
         """The constructor's arguments."""

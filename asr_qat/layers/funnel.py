@@ -44,11 +44,10 @@ class FunnelAttentionWindow(AttentionWindow):
         frames = ops.arange(0, time, dtype="float32")
         last = ops.arange(0, time // self.stride, dtype="float32") * float(self.stride)
         last = last + float(self.stride - 1)
-        window = FunnelWindow(
-            *self.rotations(position + frames),
-            *self.rotations(position + last),
-            self.mask(last, time, position),
-        )
+        cosines, sines = self.rotations(position + frames)
+        query_cosines, query_sines = self.rotations(position + last)
+        mask = self.mask(last, time, position)
+        window = FunnelWindow(cosines, sines, query_cosines, query_sines, mask)
         return window, {"position": position + ops.cast(time, "float32")}
 
     def get_config(self):

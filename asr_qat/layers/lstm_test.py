@@ -1,3 +1,4 @@
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -119,7 +120,11 @@ def test_gates_are_normalised_apart_from_each_other():
 
 @pytest.mark.parametrize("kind", CELLS)
 def test_silence_does_not_make_gradients_grow_from_layer_to_layer(kind):
-    """At zero a norm has its greatest slope; only the first of these layers may get there."""
+    """At zero a norm has its greatest slope; only the first of these layers may get there.
+
+    Without biases the gradient is 1e6 to 2e8 times that of one layer, with them 0.2 to 20 times.
+    """
+    keras.utils.set_random_seed(0)
     cells = [CELLS[kind][0](16, 6, True, name=f"cell_{i}") for i in range(6)]
     for cell in cells:
         cell.build((None, None, 6))
@@ -134,4 +139,4 @@ def test_silence_does_not_make_gradients_grow_from_layer_to_layer(kind):
 
     silence = np.zeros((1, 6), np.float32)
     of_one, of_all = (np.abs(gradient_of(f, silence)).max() for f in (shallow, deep))
-    assert np.isfinite(of_all) and of_all < 5 * of_one
+    assert np.isfinite(of_all) and of_all < 1e3 * of_one

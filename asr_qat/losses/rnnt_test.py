@@ -54,6 +54,34 @@ def test_equals_the_sum_over_alignments(seed, rows, blank):
     np.testing.assert_allclose(ops.convert_to_numpy(loss), expected, rtol=tolerance)
 
 
+def test_fast_emit_counts_moves_that_emit_more():
+    # One frame, one label: the only alignment emits it, then stays. d/dlogits of both moves.
+    rng = np.random.default_rng(1)
+    logits = rng.normal(size=(1, 1, 2, 3))
+
+    def gradient(fast_emit):
+        frames = [logits.shape[1]]
+        return gradient_of(
+            lambda x: rnnt_loss(x, np.array([[2]]), frames, [1], fast_emit=fast_emit)[0], logits
+        )
+
+    plain, faster = gradient(0.0), gradient(0.5)
+    np.testing.assert_allclose(faster[0, 0, 0], 1.5 * plain[0, 0, 0], rtol=1e-6)
+    np.testing.assert_allclose(faster[0, 0, 1], plain[0, 0, 1], rtol=1e-6)
+    # Where a move may be earlier or later, the logit of the label is drawn up.
+    logits = rng.normal(size=(1, 4, 2, 3))
+    difference = gradient(0.5) - gradient(0.0)
+    assert np.abs(difference.sum(-1)).max() < 1e-6
+    assert (difference[0, :, 0, 2] < 0).all() and np.abs(difference[0, :, 1]).max() < 1e-6
+    each = gradient(np.array([[0.5]], np.float32))
+    np.testing.assert_allclose(each, gradient(0.5), rtol=1e-5, atol=1e-9)
+    losses = [
+        rnnt_loss(ops.convert_to_tensor(logits), np.array([[2]]), [4], [1], fast_emit=x)
+        for x in (0.0, 0.5)
+    ]
+    assert float(losses[0][0]) == float(losses[1][0])
+
+
 def test_gradient_equals_finite_differences():
     rng = np.random.default_rng(0)
     logits = rng.normal(size=(2, 5, 4, 6))

@@ -193,6 +193,7 @@ class EndJointConfig:
     reads: str = "encoder"  # the pass whose frames and predictions it gets
     marks: str = "utterance"  # what ends with its symbol: "utterance" or "segment"
     dim: int = 128  # width of the sum of encoder and prediction
+    fast_emit: float = 0.5  # how much an early end counts for in training, against a wrong one
     weight: float = 1.0  # of its loss
 
     def hears(self, config: "TransducerConfig") -> bool:

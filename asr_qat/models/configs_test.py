@@ -5,6 +5,8 @@ import pytest
 
 from asr_qat.models.configs import (
     EmbeddingDecoderConfig,
+    EndJointConfig,
+    EndpointerConfig,
     LookaheadStageConfig,
     RecurrentDecoderConfig,
     TransducerConfig,
@@ -56,6 +58,33 @@ def test_the_configuration_of_one_pass_is_a_prefix():
     assert config.up_to("large").cascade == config.cascade
     with pytest.raises(ValueError, match=r"received 'huge', expected one of \['small', "):
         config.up_to("huge")
+
+
+@pytest.mark.parametrize(
+    ("ends", "message"),
+    [
+        ([EndpointerConfig(stage="third")], "hears stage 'third'; expected a stage that does not"),
+        ([EndpointerConfig(stage="second")], "expected a stage that does not look ahead"),
+        ([EndJointConfig(reads="third")], r"'eou' reads 'third'; expected a pass, of \['encoder'"),
+        ([EndJointConfig(reads="second", marks="segment")], "a pass with another after it, of"),
+        ([EndJointConfig(marks="word")], r"marks 'word'; expected one of \['utterance', 'segment'"),
+        ([EndJointConfig(), EndJointConfig(dim=3)], r"received \['eou', 'eou'\], expected a name"),
+        ([EndJointConfig(name="joint_eou")], "does not start with one of"),
+        ([EndpointerConfig(), EndpointerConfig(name="two")], "expected one endpointer at most"),
+    ],
+)
+def test_ends_that_cannot_be(ends, message):
+    with pytest.raises(ValueError, match=message):
+        TransducerConfig(cascade=(SECOND,), passes=("encoder", "second"), ends=tuple(ends))
+
+
+def test_ends_of_a_sub_model_are_those_that_it_can_hear():
+    config = preset("nano_ends")
+    assert [end.name for end in config.up_to("first").ends] == ["endpointer", "eou"]
+    assert [end.name for end in config.up_to("second").ends] == ["endpointer"]
+    # Configurations that were written before there were ends have none.
+    older = {k: v for k, v in preset("nano").to_dict().items() if k != "ends"}
+    assert TransducerConfig.from_dict(older) == preset("nano")
 
 
 def test_configurations_are_frozen():

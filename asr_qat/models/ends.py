@@ -17,7 +17,7 @@ from asr_qat.data.ends import FRAME_CLASSES, EndLabels, FrameClasses
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.endpointer import Endpointer
 from asr_qat.layers.joint import UntiedJoint
-from asr_qat.losses.rnnt import rnnt_loss
+from asr_qat.losses.rnnt import IMPOSSIBLE, rnnt_loss
 from asr_qat.models.configs import EndJointConfig, EndpointerConfig
 from asr_qat.models.passes import Pass
 
@@ -114,7 +114,10 @@ class EndJointHead:
             before_each(ops.stop_gradient(predicted), labels, self.symbol),
             self.read.prediction.table,
         )
-        losses = rnnt_loss(logits, labels, self.read.lengths(feature_lengths), lengths)
+        logits = no_second_end(logits, labels, self.symbol)
+        fast_emit = self.config.fast_emit * ops.cast(ops.equal(labels, self.symbol), logits.dtype)
+        frames = self.read.lengths(feature_lengths)
+        losses = rnnt_loss(logits, labels, frames, lengths, fast_emit=fast_emit)
         return self.config.weight * ops.mean(losses)
 
 
@@ -145,6 +148,22 @@ def before_each(predicted: Any, labels: Any, symbol: int) -> Any:
     counts = ops.cumsum(ops.cast(ordinary, "int32"), axis=1)
     counts = ops.pad(counts, ((0, 0), (1, 0)))
     return ops.take_along_axis(predicted, counts[:, :, None], axis=1)
+
+
+def no_second_end(logits: Any, labels: Any, symbol: int) -> Any:
+    """Logits by which an end is not followed by another before the next label.
+
+    The joint cannot know that it was: its inputs are those before the end. Left to itself it would
+    learn to emit the one end of N silent frames with a probability of 1 / N in each of them.
+
+    Args:
+        logits: ``[batch, time, n + 1, symbol + 1]``.
+        labels: int ``[batch, n]``.
+        symbol: of the end.
+    """
+    after = ops.pad(ops.equal(labels, symbol), ((0, 0), (1, 0)), constant_values=False)
+    is_end = ops.equal(ops.arange(symbol + 1), symbol)
+    return ops.where(ops.logical_and(after[:, None, :, None], is_end), IMPOSSIBLE, logits)
 
 
 @singledispatch

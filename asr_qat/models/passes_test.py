@@ -126,7 +126,9 @@ def test_what_cannot_be():
     uneven = dataclasses.replace(
         config, passes=("encoder", "large"), separate_decoders=False, path_training="random"
     )
-    with pytest.raises(ValueError, match="'random' needs passes of one rate; received .*'large': 8"):
+    with pytest.raises(
+        ValueError, match="'random' needs passes of one rate; received .*'large': 8"
+    ):
         Transducer(uneven, TOKENIZER)
     second = preset("nano_cascaded").cascade[0]
     late = dataclasses.replace(

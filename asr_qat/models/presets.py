@@ -5,6 +5,7 @@ LSTM recogniser of 1909.12408 (122.1 million with 4,096 labels).
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 from asr_qat.models.configs import (
     ConformerConfig,
@@ -288,6 +289,21 @@ PRESETS: dict[str, Callable[[], TransducerConfig]] = {
         cascaded,
         dynamic,
     )
+}
+
+
+class Published(NamedTuple):
+    """What a publication says of a model of this structure."""
+
+    parameters: int
+    labels: int  # of the published model
+
+
+PUBLISHED = {
+    "conformer_s": Published(10_300_000, 1024),
+    "conformer_m": Published(30_700_000, 1024),
+    "conformer_l": Published(118_800_000, 1024),
+    "lstm": Published(122_100_000, 4096),
 }
 
 

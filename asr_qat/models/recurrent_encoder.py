@@ -26,6 +26,7 @@ class FrameStacking(StreamingLayer):
         if stack < 1 or stride < 1:
             raise ValueError(f"stack {stack}, stride {stride}; expected both to be at least 1")
         self.stack, self.stride = stack, stride
+        self.factor = stride
         self.history = -(-max(stack - stride, 0) // stride)  # strides that are looked back on
 
     def build(self, input_shape):

@@ -217,7 +217,7 @@ class Transducer(keras.Model):
         """
         part = type(self)(self.config.up_to(name), self.tokenizer_config, name=self.name)
         copy_weights(self, part)
-        paths = [layer.path for layer in part._flatten_layers()]
+        paths = [x.path for x in part._flatten_layers() if hasattr(x, "apply_recipe")]
         rules = [r for r in self.policy.rules if any(re.search(r[0], path) for path in paths)]
         return part.with_precision(rules)
 

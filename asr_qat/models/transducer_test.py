@@ -4,6 +4,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+from typing import Any
 
 import keras
 import numpy as np
@@ -52,7 +53,7 @@ def still(prediction=None):
     ("name", "millions"), [("nano", 0.035), ("digits", 1.86), ("tiny", 6.32)], ids=str
 )
 def test_the_encoder_gets_the_recipe_and_the_decoder_stays_float(name, millions):
-    config = preset(name)
+    config: Any = preset(name)
     model = Transducer(config, TOKENIZER, "dynamic_wi4_afp32")
     assert model.stages[0].count_params() / 1e6 == pytest.approx(millions, rel=0.03)
     recipes = {layer.path: layer.recipe_name for layer in model.dense_layers()}

@@ -126,22 +126,25 @@ class FrameTrack:
 
     Attributes:
       last: class of the last frame; None before the first.
-      silence_seconds: how long the silence at the end is.
     """
 
     def __init__(self, endpointer: Endpointer):
         """Starts with a stream."""
         self.endpointer, self.depth = endpointer, endpointer.depth
         self.last: str | None = None
-        self.silence_seconds = 0.0
+        self._silent = 0  # frames since the last speech
         self._state = State()
+
+    @property
+    def silence_seconds(self) -> float:
+        """How long the silence at the end is."""
+        return self._silent * self.endpointer.frame_seconds
 
     def take(self, encoded: np.ndarray) -> None:
         """Hears a chunk's frames float32 [frames, dim]."""
         for name in self.endpointer.hear(encoded, self._state):
             self.last = name
-            longer = self.silence_seconds + self.endpointer.frame_seconds
-            self.silence_seconds = 0.0 if name == SPEECH else longer
+            self._silent = 0 if name == SPEECH else self._silent + 1
 
 
 def bind_endpointers(

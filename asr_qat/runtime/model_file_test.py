@@ -132,6 +132,17 @@ def resealed(metadata):
         ({**tiny_metadata(), "sample_rate": 0}, "'sample_rate' is 0; expected >= 1"),
         ({**tiny_metadata(), "vocabulary": {}}, "without a list of vocabulary pieces"),
         ({**tiny_metadata(), "vocabulary": {"pieces": [1]}}, "list of vocabulary pieces"),
+        ({**tiny_metadata(), "ends": {}}, "'ends' is {}; expected a list"),
+        ({**tiny_metadata(), "ends": ["eou"]}, "expected a list"),
+        ({**tiny_metadata(), "ends": [{"kind": ["x"]}]}, "of the kind .*; expected one of"),
+        (
+            {**tiny_metadata(), "ends": [{"kind": "segment", "name": "eos", "signature": "eos"}]},
+            "expected 'reads' to be str",
+        ),
+        (
+            {**tiny_metadata(), "ends": [{"kind": "endpointer", "name": "a", "signature": "a"}]},
+            "expected 'encoder' to be str",
+        ),
     ],
 )
 def test_metadata_of_another_kind_is_refused(metadata, message):

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
@@ -10,9 +10,6 @@ from .ends import FrameTrack, StreamEnds
 from .greedy import Token
 from .passes import LastPass, PassSearch
 from .samples import as_float32
-
-if TYPE_CHECKING:
-    from .recognizer import Recognizer
 
 
 class StreamError(ValueError):
@@ -24,7 +21,7 @@ class Stream:
 
     def __init__(
         self,
-        recognizer: "Recognizer",
+        recognizer: Any,
         eou_threshold: float | None = None,
         eos_threshold: float | None = None,
     ):

@@ -95,6 +95,7 @@ def train_model(
         "max_bad_share": batches.max_bad_share,
         "max_symbols_per_frame": model.config.max_symbols_per_frame,
         "frame_samples": model.frame_samples,
+        "ends": [end.target() for end in model.ends],
         "seed": training.seed,
     }
 

@@ -8,6 +8,7 @@ import pytest
 from asr_qat.data.audio import write_wav
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import CharacterTokenizer
+from asr_qat.models.configs import EndJointConfig, EndpointerConfig
 from asr_qat.models.presets import preset
 from asr_qat.training.fit import TrainingConfig, resume_epoch
 from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
@@ -56,6 +57,23 @@ def test_trains_saves_and_records(corpus, tmp_path):
         np.testing.assert_array_equal(ours, theirs)
     assert again.policy == model.policy
     assert (tmp_path / "logs").is_dir()
+
+
+def test_ends_of_speech_learn_from_the_manifest(corpus, tmp_path):
+    keras.utils.set_random_seed(0)
+    tokenizer = CharacterTokenizer.from_texts([u.text for u in corpus])
+    ends = (EndpointerConfig(hidden=8), EndJointConfig(dim=8))
+    config = dataclasses.replace(preset("nano"), ends=ends)
+    model = make_model(config, tokenizer, "float32", None)
+    before = [end.layer.get_weights() for end in model.ends]
+    rows = [dataclasses.replace(u, extra={"segments": [[0.2, 0.5]]}) for u in corpus]
+    training = TrainingConfig(epochs=1)
+    train_model(
+        model, rows, tokenizer, tmp_path, training=training, batches=BATCHES, valid=rows, verbose=0
+    )
+    for end, weights in zip(model.ends, before, strict=True):
+        pairs = zip(end.layer.get_weights(), weights, strict=True)
+        assert all(np.any(a != b) for a, b in pairs)
 
 
 def test_an_interrupted_run_goes_on(corpus, tmp_path, monkeypatch):

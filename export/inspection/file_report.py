@@ -14,6 +14,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from asr_qat.runtime.model_file import ONE_PASS
+
 from .delegation import Delegation
 
 PARAMETER_TYPES = {"FLOAT32", "FLOAT16", "BFLOAT16", "INT8", "UINT8", "INT4", "INT2", "INT16"}
@@ -179,9 +181,11 @@ class FileReport:
 
     @property
     def encoder_weight_bytes(self) -> int | None:
-        """Bytes of all constants that the encoder signature uses, scales included."""
-        found = [part.totals.weight_bytes for part in self.parts if part.name == "encoder"]
-        return found[0] if found else None
+        """Bytes of all constants that the encoder's signatures use, scales included."""
+        passes = (self.metadata or {}).get("passes", [ONE_PASS])
+        names = {name for one in passes for name in one["encoders"]}
+        found = [part.totals.weight_bytes for part in self.parts if part.name in names]
+        return sum(found) if found else None
 
     @cached_property
     def stored(self) -> tuple[StoredTensor, ...]:

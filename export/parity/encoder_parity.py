@@ -110,15 +110,16 @@ def _(end: EndJointHead, encoded: Sequence[Sequence[np.ndarray]]) -> None:
 
 def with_probes(
     content: bytes, stages: Sequence[str], layers: Sequence[Dense]
-) -> tuple[bytes, dict[str, tuple[str, str]]]:
+) -> tuple[bytes, dict[str, list[tuple[str, str]]]]:
     """The file with what FULLY_CONNECTED reads in each layer as a further output of its encoder.
 
     Returns:
-        The bytes, and signature and output's name for each layer path that was found.
+        The bytes, and signatures and outputs' names for each layer path that was found: several
+        where a recurrent layer's product runs once for every frame of a chunk.
     """
     model = read_model(content)
     wanted = {layer.path for layer in layers}
-    names: dict[str, tuple[str, str]] = {}
+    names: dict[str, list[tuple[str, str]]] = {}
     for signature in model.signatureDefs:
         if text(signature.signatureKey) in stages:
             _probe(model, signature, wanted, names)
@@ -133,15 +134,15 @@ def _probe(model, signature, wanted, names):
             continue
         source, weight = indices(op.inputs)[:2]
         path = layer_of(graph.tensors[weight])
-        if path not in wanted or path in names:
+        if path not in wanted:
             continue
-        name = f"probe_{len(names)}"
+        name = f"probe_{len(signature.outputs)}"
         probe = schema.TensorMapT()
         probe.name, probe.tensorIndex = name, source
         signature.outputs.append(probe)
         if source not in outputs:
             outputs.append(source)
-        names[path] = (text(signature.signatureKey), name)
+        names.setdefault(path, []).append((text(signature.signatureKey), name))
     graph.outputs = np.array(outputs, np.int32)
 
 
@@ -149,7 +150,7 @@ def encode_in_file(
     content: bytes,
     stages: Sequence[str],
     chunks: Sequence[np.ndarray],
-    probes: dict[str, tuple[str, str]],
+    probes: dict[str, list[tuple[str, str]]],
     target: Target,
 ) -> tuple[list[list[np.ndarray]], dict[str, list[np.ndarray]]]:
     """Outputs of every stage and probed rows of consecutive chunks, by the file on the target."""
@@ -174,9 +175,10 @@ def encode_in_file(
             states[name] = {key: found[f"next_{key}"] for key in states[name]}
             x = found["features" if name == "frontend" else "encoded"]
             encoded.append(x)
-            for path, (signature, probe) in probes.items():
-                if signature == name:
-                    rows[path].append(found[probe].reshape(-1, found[probe].shape[-1]))
+            for path, places in probes.items():
+                for signature, probe in places:
+                    if signature == name:
+                        rows[path].append(found[probe].reshape(-1, found[probe].shape[-1]))
         outputs.append(encoded[1:])
     return outputs, rows
 
