@@ -113,7 +113,7 @@ def second_pass_alone(path, recognizer, frames):
         out = run["encoder_second"](encoded=chunk, **state)
         state = {key: out[f"next_{key}"] for key in state}
         made.append(out["encoded"][0])
-    made = np.concatenate(made)[DELAY:size]
+    answers = np.concatenate(made)[DELAY:size]
 
     def predict(label, history):
         out = run["prediction"](label=np.array([label], np.int32), **history)
@@ -123,20 +123,20 @@ def second_pass_alone(path, recognizer, frames):
     history = {k: np.zeros(d["shape"], d["dtype"]) for k, d in details.items() if k != "label"}
     predicted, history = predict(0, history)
     labels = []
-    for frame in made:
+    for frame in answers:
         for _ in range(recognizer.max_symbols_per_frame):
             label = int(run["joint"](encoded=frame[None], predicted=predicted)["logits"].argmax())
             if label == 0:
                 break
             labels.append(label)
             predicted, history = predict(label, history)
-    return made, labels
+    return answers, labels
 
 
 @pytest.fixture
 def heard(recognizer, monkeypatch):
     """Frames of every search, in the order of their making: first pass, then segments."""
-    kept = {}
+    kept: dict[PassSearch, list[np.ndarray]] = {}
 
     def take(search, encoded, original=PassSearch.take):
         kept.setdefault(search, []).append(np.array(encoded))
@@ -160,7 +160,8 @@ def test_a_segment_is_what_a_second_pass_alone_makes_of_it(
     exported, recognizer, heard, threshold, block
 ):
     wave = noise(48000)
-    stream, texts = recognizer.stream(eos_threshold=threshold), []
+    stream = recognizer.stream(eos_threshold=threshold)
+    texts: list[str] = []
     for start in range(0, len(wave), block):
         stream.accept(wave[start : start + block])
         assert stream.segments[: len(texts)] == texts  # final ones stay

@@ -1,6 +1,7 @@
 """What endpointers and end joints learn: segments, classes, labels, and the batches with them."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -164,7 +165,7 @@ TARGETS = (
     EndLabels(name="eou", symbol=4, of_segments=False),
     EndLabels(name="eos", symbol=4, of_segments=True),
 )
-SETTINGS = {"batch_size": 2, "bucket_seconds": (1.5, 2.5)}
+SETTINGS: dict[str, Any] = {"batch_size": 2, "bucket_seconds": (1.5, 2.5)}
 
 
 def test_batches_have_the_fields(corpus):

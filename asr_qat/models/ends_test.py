@@ -1,6 +1,7 @@
 """Ends of speech in training: what is learnt from which labels, and what it leaves alone."""
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -21,7 +22,7 @@ FRAME = 640  # samples
 
 
 def still(name="nano_ends", **fields):
-    config = preset(name)
+    config: Any = preset(name)
     return dataclasses.replace(
         config,
         spec_augment=dataclasses.replace(config.spec_augment, time_masks=0, frequency_masks=0),

@@ -110,7 +110,7 @@ def test_fine_tuning_starts_from_the_float_weights(corpus, tmp_path):
 
 def test_a_loss_that_is_no_number_stops_the_run(corpus, tmp_path):
     model, tokenizer = make(corpus)
-    model.joint.bias.assign(np.full(model.joint.bias.shape, np.nan))
+    model.joints[0].bias.assign(np.full(model.joints[0].bias.shape, np.nan))
     with pytest.raises(ValueError, match="the loss is nan, expected a number"):
         train_model(
             model,
