@@ -109,7 +109,7 @@ def test_each_encoder_by_its_own_rule(tmp_path):
     rules = [("encoder/", "dynamic_wi4_afp32"), ("encoder_second/", "dynamic_wi8_afp32")]
     model = nano_recognizer(rules, config=preset("nano_cascaded"))
     report = export_model(model, tmp_path / "cascaded.tflite")
-    bits = {layer.path.split("/")[1]: set() for layer in report.served}
+    bits: dict[str, set[int]] = {layer.path.split("/")[1]: set() for layer in report.served}
     for layer in report.served:
         bits[layer.path.split("/")[1]].add(layer.bits)
     assert bits["encoder"] == {4, 8} and bits["encoder_second"] == {8}  # depthwise has 8

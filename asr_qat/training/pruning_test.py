@@ -1,4 +1,3 @@
-import argparse
 import json
 
 import keras
@@ -13,7 +12,6 @@ from asr_qat.export.trained_weights import integer_weight
 from asr_qat.layers.dense import Dense
 from asr_qat.models.presets import preset
 from asr_qat.quantization.sparsity import PrunedProduct, magnitude_mask
-from asr_qat.tools import train as train_tool
 from asr_qat.training.fit import TrainingConfig
 from asr_qat.training.pruning import (
     Pruning,
@@ -341,23 +339,3 @@ def test_a_pruned_recogniser_at_four_bits(corpus, tmp_path):
             assert (integer_weight(layer).codes[kernel == 0] == 0).all()
         else:
             assert (kernel != 0).all()
-
-
-def test_flags():
-    parser = argparse.ArgumentParser()
-    train_tool.add_arguments(parser)
-
-    def config(*flags):
-        flags = ("--train", "a.jsonl", "--out", "run", *flags)
-        return train_tool.pruning_config(parser.parse_args(flags))
-
-    assert config() is None
-    assert config("--sparsity", "0.5") == PruningConfig(sparsity=0.5)
-    flags = ("--prune", "encoder/", "--prune-block", "8", "--prune-every", "10")
-    assert config("--sparsity", "0.8", *flags) == PruningConfig(
-        sparsity=0.8, block=8, pattern="encoder/", every=10
-    )
-    with pytest.raises(ValueError, match="expected --sparsity, too"):
-        config(*flags)
-    with pytest.raises(ValueError, match="received 1.5, expected above 0 and below 1"):
-        config("--sparsity", "1.5")
