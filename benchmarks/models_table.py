@@ -6,7 +6,8 @@
 Weights are random: nothing here depends on their values. ``dynamic:small`` is the sub-model that
 the pass ``small`` needs. MACs are the multiplications that the file's front end, encoders and one
 call of each joint network a frame do in a second of audio. Latency is algorithmic: a frame, and
-what the last pass looks ahead. The int8 and int4 files store what stays float as float16. The
+what the last pass looks ahead. Bytes
+are those of a file without its metadata; int8 and int4 store what stays float as float16. The
 real-time factor is the time of the same calls over the audio of a chunk, on one thread: the three
 files take turns in one process, and the median over the rounds is quoted. Parity: layers of the
 int4 file that are bit-equal to the Keras model's, on each of three engines.
@@ -37,6 +38,7 @@ from asr_qat.export.flatbuffer import indices, operator_name, read_model, text
 from asr_qat.export.lowering import weighted_layers
 from asr_qat.models.presets import PRESETS, PUBLISHED, preset
 from asr_qat.models.transducer import Transducer
+from asr_qat.runtime.model_file import metadata_spans
 from asr_qat.runtime.signature import Signature
 from asr_qat.tools.native_logs import without_native_notes
 from asr_qat.tools.table import print_table
@@ -154,7 +156,7 @@ def row_of(name: str, folder: Path, rounds: int) -> dict:
         "macs_per_second": round(macs / seconds),
         "latency_ms": round(milliseconds * (1 + delay)),
         "chunk_ms": round(1000 * seconds),
-        **{f"{precision}_bytes": path.stat().st_size for precision, path in files.items()},
+        **{f"{precision}_bytes": bare_bytes(path) for precision, path in files.items()},
         **{f"rtf_{precision}": factors[precision] for precision in files},
         "parity": {
             "exact": report.exact,
@@ -164,6 +166,12 @@ def row_of(name: str, folder: Path, rounds: int) -> dict:
             },
         },
     }
+
+
+def bare_bytes(path: Path) -> int:
+    """Bytes of a file without our metadata: the table of layers, the vocabulary, the proof."""
+    content = path.read_bytes()
+    return len(content) - sum(length for _, length in metadata_spans(content).values())
 
 
 def export_int8(name: str, path: Path) -> None:
