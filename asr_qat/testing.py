@@ -11,6 +11,7 @@ from asr_qat.backend import compiled
 
 __all__ = [
     "call_in_chunks",
+    "check_prediction_network",
     "check_streaming_layer",
     "compiled",
     "gradient_of",
@@ -141,6 +142,48 @@ def check_streaming_layer(
     copy.set_weights(layer.get_weights())
     assert copy.get_config() == layer.get_config(), "get_config changes in a round trip"
     np.testing.assert_array_equal(ops.convert_to_numpy(copy(x)), whole)
+
+
+def check_prediction_network(layer: Any, labels: np.ndarray, *, tolerance: float = 1e-5) -> None:
+    """Checks the contract of a prediction network, but for its conversion.
+
+    `call` over labels equals `step` label by label after the blank; no prediction depends on later
+    labels; gradients reach every trainable weight; `from_config` of `get_config` makes an equal
+    layer.
+
+    Args:
+        layer: built, dropout 0.
+        labels: int32 ``[batch, u]``, u at least 3.
+        tolerance: of call against step, absolute.
+
+    Raises:
+        AssertionError: says which part of the contract is broken.
+    """
+    state, steps = layer.initial_state(len(labels)), []
+    for label in np.pad(labels, ((0, 0), (1, 0))).T:
+        y, state = layer.step(ops.convert_to_tensor(label), state)
+        steps.append(ops.convert_to_numpy(y))
+    whole = ops.convert_to_numpy(layer(labels))
+    assert whole.shape == (len(labels), labels.shape[1] + 1, layer.dim), f"output {whole.shape}"
+    np.testing.assert_allclose(
+        np.stack(steps, 1), whole, atol=tolerance, err_msg="call differs from step"
+    )
+    changed = labels.copy()
+    changed[:, 2:] = (labels[:, 2:] + 1) % layer.vocabulary_size
+    after = ops.convert_to_numpy(layer(changed))
+    np.testing.assert_allclose(
+        after[:, :3], whole[:, :3], atol=1e-6, err_msg="predictions depend on later labels"
+    )
+    assert np.any(after[:, 3:] != whole[:, 3:]), "predictions do not depend on labels"
+    weighting = np.random.default_rng(0).normal(size=whole.shape).astype(np.float32)
+    for path, gradient in weight_gradients(layer, labels, weighting).items():
+        assert np.isfinite(gradient).all(), f"the gradient of {path} is not finite"
+        assert np.any(gradient != 0), f"the gradient of {path} is zero everywhere"
+    copy = type(layer).from_config(layer.get_config())
+    copy.build()
+    copy.set_weights(layer.get_weights())
+    assert copy.get_config() == layer.get_config(), "get_config changes in a round trip"
+    np.testing.assert_array_equal(ops.convert_to_numpy(copy(labels)), whole)
 
 
 def _check_causal(layer, x, whole, future):

@@ -6,11 +6,11 @@
 Weights are random: nothing here depends on their values. ``dynamic:small`` is the sub-model that
 the pass ``small`` needs. MACs are the multiplications that the file's front end, encoders and one
 call of each joint network a frame do in a second of audio. Latency is algorithmic: a frame, and
-what the last pass looks ahead. Bytes
-are those of a file without its metadata; int8 and int4 store what stays float as float16. The
-real-time factor is the time of the same calls over the audio of a chunk, on one thread: the three
-files take turns in one process, and the median over the rounds is quoted. Parity: layers of the
-int4 file that are bit-equal to the Keras model's, on each of three engines.
+what the last pass looks ahead. Bytes are those of a file without its metadata; int8 and int4 store
+what stays float as float16. The real-time factor is the time of the same calls over the audio of a
+chunk, on one thread: the three files take turns in one process, and the median over the rounds is
+quoted. Parity: layers of the int4 file that are bit-equal to the Keras model's, on each of three
+engines.
 """
 
 import argparse
@@ -32,7 +32,7 @@ from ai_edge_litert.interpreter import Interpreter
 from tqdm import tqdm
 
 from asr_qat.export import verify as verification
-from asr_qat.export.build import fill, float16_served, trace
+from asr_qat.export.build import build, float16_served
 from asr_qat.export.exporter import chunks_of, export_model, recognizer_signatures
 from asr_qat.export.flatbuffer import indices, operator_name, read_model, text
 from asr_qat.export.lowering import weighted_layers
@@ -132,20 +132,17 @@ def row_of(name: str, folder: Path, rounds: int) -> dict:
     files = {precision: folder / f"{precision}.tflite" for precision in RECIPES}
     report = export_model(make_model(name, RECIPES["int4"]), files["int4"], float16=True)
     gc.collect()
+    write_unproved(name, "float32", files["float32"])
+    write_unproved(name, "int8", files["int8"])
     model = make_model(name, RECIPES["float32"])
-    chunks = chunks_of(model, None)
-    signatures = recognizer_signatures(model, chunks, utterance=False)
-    traced = trace(signatures, weighted_layers(model), model.variables)
-    files["float32"].write_bytes(fill(traced, weighted_layers(model)))
-    chunk_samples = chunks[""]
+    chunk_samples = chunks_of(model, None)[""]
     calls = calls_of(model, chunk_samples)
     parameters = model.count_params()
     milliseconds = 1000 * model.frame_samples / model.config.frontend.sample_rate
     delay = model.passes[-1].delay
     seconds = chunk_samples / model.config.frontend.sample_rate
-    del model, signatures, traced
+    del model
     gc.collect()
-    export_int8(name, files["int8"])
     macs = multiplications(files["int4"].read_bytes(), calls)
     factors = real_time_factors(files, calls, seconds, rounds)
     served = {encoder.target: report.layers_on(encoder.target) for encoder in report.encoders}
@@ -174,13 +171,15 @@ def bare_bytes(path: Path) -> int:
     return len(content) - sum(length for _, length in metadata_spans(content).values())
 
 
-def export_int8(name: str, path: Path) -> None:
-    """The int8 file, without its proof."""
-    model = make_model(name, RECIPES["int8"])
-    layers = weighted_layers(model)
+def write_unproved(name: str, precision: str, path: Path) -> None:
+    """A file without metadata and proof; but for float32 its floats are stored as float16."""
+    model = make_model(name, RECIPES[precision])
+    layers, half = weighted_layers(model), precision != "float32"
     signatures = recognizer_signatures(model, chunks_of(model, None), utterance=False)
-    with float16_served(model, layers, True):
-        path.write_bytes(fill(trace(signatures, layers, model.variables), layers, True))
+    with float16_served(model, layers, half):
+        path.write_bytes(build(signatures, layers, model.variables, half))
+    del model, layers, signatures
+    gc.collect()
 
 
 def show(rows: list[dict]) -> None:

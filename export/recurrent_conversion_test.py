@@ -13,9 +13,10 @@ from ai_edge_litert.interpreter import Interpreter
 from asr_qat.export.convert import convert
 from asr_qat.export.layer_testing import check_converts
 from asr_qat.export.signature import Signature
+from asr_qat.layers.frame_stacking import FrameStacking
 from asr_qat.layers.recurrent import CELLS, Recurrent
 from asr_qat.layers.recurrent_decoder import RecurrentDecoder
-from asr_qat.models.recurrent_encoder import FrameStacking, RecurrentEncoder
+from asr_qat.models.recurrent_encoder import RecurrentEncoder
 
 RNG = np.random.default_rng(0)
 

@@ -3,7 +3,7 @@ import pytest
 from keras import ops
 
 from asr_qat.layers.embedding_decoder import EmbeddingDecoder
-from asr_qat.testing import weight_gradients
+from asr_qat.testing import check_prediction_network
 
 LABELS = np.array([[3, 1, 4, 1, 5], [2, 0, 0, 6, 6]], np.int32)
 
@@ -43,26 +43,14 @@ def test_equals_the_formula_head_by_head(history):
             np.testing.assert_allclose(y[row, u], expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("precision", ["float32", "dynamic_wi4_afp32"])
 @pytest.mark.parametrize("history", [1, 2, 4])
-def test_call_is_step_label_by_label_after_blank(history):
-    layer = decoder(history)
-    state, steps = layer.initial_state(2), []
-    for label in np.pad(LABELS, ((0, 0), (1, 0))).T:
-        y, state = layer.step(ops.convert_to_tensor(label), state)
-        steps.append(ops.convert_to_numpy(y))
-    whole = ops.convert_to_numpy(layer(LABELS))
-    np.testing.assert_allclose(np.stack(steps, 1), whole, atol=1e-5)
+def test_contract_of_a_prediction_network(history, precision):
+    check_prediction_network(decoder(history, 2, precision=precision), LABELS)
 
 
-def test_gradients_flow_and_the_configuration_round_trips():
-    layer = decoder(3, 2, precision="dynamic_wi4_afp32")
-    weighting = np.random.default_rng(0).normal(size=(2, 6, 16)).astype(np.float32)
-    for path, gradient in weight_gradients(layer, LABELS, weighting).items():
-        assert np.isfinite(gradient).all() and np.any(gradient != 0), path
-    copy = EmbeddingDecoder.from_config(layer.get_config())
-    copy.build()
-    copy.set_weights(layer.get_weights())
-    assert copy.get_config() == layer.get_config()
-    np.testing.assert_array_equal(
-        ops.convert_to_numpy(copy(LABELS)), ops.convert_to_numpy(layer(LABELS))
-    )
+def test_positions_may_stay_as_they_were_drawn():
+    fixed, learned = (decoder(train_positions=train) for train in (False, True))
+    names = [{w.name for w in layer.trainable_variables} for layer in (fixed, learned)]
+    assert names[1] - names[0] == {"positions"}
+    check_prediction_network(fixed, LABELS)

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr_qat.layers.lstm import CifgCell, GateNorm, LstmCell
+from asr_qat.layers.lstm import CifgCell, LstmCell
 from asr_qat.testing import gradient_of
 
 CELLS = {"lstm": (LstmCell, 4), "cifg": (CifgCell, 3)}
@@ -103,19 +103,6 @@ def test_number_of_parameters(kind, units, projection):
     assert built(kind, units, projection, True).count_params() == (
         gates + 2 * groups * units + units * projection
     )
-
-
-def test_gates_are_normalised_apart_from_each_other():
-    norm = GateNorm(3)
-    norm.build((None, 12))
-    norm.bias.assign(np.arange(12, dtype=np.float32))
-    x = np.random.default_rng(0).normal(size=(2, 5, 12)).astype(np.float32)
-    x[..., :4] *= 100
-    y = ops.convert_to_numpy(norm(x)) - np.arange(12)
-    np.testing.assert_allclose(y.reshape(2, 5, 3, 4).mean(-1), 0, atol=1e-4)
-    np.testing.assert_allclose(y.reshape(2, 5, 3, 4).std(-1), 1, atol=1e-2)
-    copy = GateNorm.from_config(norm.get_config())
-    assert copy.get_config() == norm.get_config()
 
 
 @pytest.mark.parametrize("kind", CELLS)

@@ -8,7 +8,8 @@ from keras import ops
 
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.dense import Dense
-from asr_qat.layers.lstm import CifgCell, GatedCell, LstmCell, multiply
+from asr_qat.layers.gated_cell import GatedCell, multiply
+from asr_qat.layers.lstm import CifgCell, LstmCell
 from asr_qat.layers.sru import SruCell
 
 CELLS: dict[str, type[GatedCell]] = {"lstm": LstmCell, "cifg": CifgCell, "sru": SruCell}

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from asr_qat.layers.lstm import GatedCell, multiply
+from asr_qat.layers.gated_cell import GatedCell, multiply
 
 
 @keras.saving.register_keras_serializable("asr_qat")

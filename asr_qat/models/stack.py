@@ -58,6 +58,16 @@ class BlockStack(StreamingLayer):
         return {**super().get_config(), **self.settings, "precision": precision}
 
 
+def conformer_blocks(attentions, kernel_size, expansion, dropout, precision) -> list:
+    """Conformer blocks, each around one of the attention modules."""
+    return [
+        ConformerBlock(
+            attention, kernel_size, expansion, dropout, precision, name=f"block_{number}"
+        )
+        for number, attention in enumerate(attentions)
+    ]
+
+
 @keras.saving.register_keras_serializable("asr_qat")
 class ConformerStack(BlockStack):
     """Causal Conformer blocks.
@@ -96,17 +106,16 @@ class ConformerStack(BlockStack):
         }
         super().__init__(
             AttentionWindow(left_context, dim // heads, name="window"),
-            [
-                ConformerBlock(
-                    CausalAttention(dim, heads, left_context, dropout, precision, name="attention"),
-                    kernel_size,
-                    expansion,
-                    dropout,
-                    precision,
-                    name=f"block_{i}",
-                )
-                for i in range(blocks)
-            ],
+            conformer_blocks(
+                [
+                    CausalAttention(dim, heads, left_context, dropout, precision, name="attention")
+                    for _ in range(blocks)
+                ],
+                kernel_size,
+                expansion,
+                dropout,
+                precision,
+            ),
             settings,
             **kwargs,
         )
@@ -211,19 +220,18 @@ class LookaheadStack(LookaheadLayer, BlockStack):
         right = right_context // blocks
         super().__init__(
             AttentionWindow(left_context + right, dim // heads, name="window"),
-            [
-                ConformerBlock(
+            conformer_blocks(
+                [
                     LookaheadAttention(
                         dim, heads, left_context, right, dropout, precision, name="attention"
-                    ),
-                    kernel_size,
-                    expansion,
-                    dropout,
-                    precision,
-                    name=f"block_{i}",
-                )
-                for i in range(blocks)
-            ],
+                    )
+                    for _ in range(blocks)
+                ],
+                kernel_size,
+                expansion,
+                dropout,
+                precision,
+            ),
             settings,
             **kwargs,
         )
@@ -271,7 +279,7 @@ class FunnelBlock(BlockStack):
         )
         super().__init__(
             FunnelAttentionWindow(left_context, dim // heads, stride, name="window"),
-            [ConformerBlock(attention, kernel_size, expansion, dropout, precision, name="block_0")],
+            conformer_blocks([attention], kernel_size, expansion, dropout, precision),
             settings,
             **kwargs,
         )

@@ -52,12 +52,21 @@ def still(prediction=None):
 @pytest.mark.parametrize(
     ("name", "millions"), [("nano", 0.035), ("digits", 1.86), ("tiny", 6.32)], ids=str
 )
-def test_the_encoder_gets_the_recipe_and_the_decoder_stays_float(name, millions):
+@pytest.mark.parametrize("recurrent", [False, True])
+def test_the_encoder_gets_the_recipe_and_the_decoder_stays_float(name, millions, recurrent):
     config: Any = preset(name)
+    if recurrent:
+        width = config.joint.dim
+        decoder = RecurrentDecoderConfig(embedding=width, units=32, projection=64)
+        config = dataclasses.replace(config, prediction=decoder)
     model = Transducer(config, TOKENIZER, "dynamic_wi4_afp32")
     assert model.stages[0].count_params() / 1e6 == pytest.approx(millions, rel=0.03)
     recipes = {layer.path: layer.recipe_name for layer in model.dense_layers()}
-    assert len(recipes) == len(model.dense_layers()) == 2 + 8 * config.encoder.blocks + 3
+    assert (
+        len(recipes)
+        == len(model.dense_layers())
+        == 2 + 8 * config.encoder.blocks + (4 if recurrent else 3)
+    )
     for path, recipe in recipes.items():
         assert recipe == ("dynamic_wi4_afp32" if "/encoder/" in path else "float32"), path
 

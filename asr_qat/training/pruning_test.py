@@ -5,8 +5,6 @@ import numpy as np
 import pytest
 from keras import ops
 
-from asr_qat.data.audio import write_wav
-from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.trained_weights import integer_weight
 from asr_qat.layers.dense import Dense
@@ -22,9 +20,8 @@ from asr_qat.training.pruning import (
     nonzero_parameters,
     sparsity_report,
 )
-from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
-
-BATCHES = BatchConfig(batch_size=2, bucket_seconds=(1.0,), augment=None)
+from asr_qat.training.run import load_model, make_model, train_model
+from asr_qat.training.testing import BATCHES, noise_corpus
 
 
 def small_model(precision="float32", rate=0.1, **compile):
@@ -298,17 +295,7 @@ def test_shares_of_a_run():
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    utterances = []
-    for i in range(8):
-        path = folder / f"{i}.wav"
-        write_wav(path, 0.1 * rng.normal(size=12000).astype("float32"), 16000)
-        text = "ab" if i % 2 else "ba a"
-        utterances.append(
-            Utterance(audio_filepath=path, duration=0.75, text=text, speaker="s", id=str(i))
-        )
-    return utterances
+    return noise_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def test_a_pruned_recogniser_at_four_bits(corpus, tmp_path):

@@ -5,30 +5,17 @@ import keras
 import numpy as np
 import pytest
 
-from asr_qat.data.audio import write_wav
-from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.models.configs import EndJointConfig, EndpointerConfig
 from asr_qat.models.presets import preset
 from asr_qat.training.fit import TrainingConfig, resume_epoch
-from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
-
-BATCHES = BatchConfig(batch_size=4, bucket_seconds=(1.0,), augment=None)
+from asr_qat.training.run import load_model, make_model, train_model
+from asr_qat.training.testing import BATCHES, noise_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    rng = np.random.default_rng(0)
-    utterances = []
-    for i in range(8):
-        path = folder / f"{i}.wav"
-        write_wav(path, 0.1 * rng.normal(size=12000).astype("float32"), 16000)
-        text = "ab" if i % 2 else "ba a"
-        utterances.append(
-            Utterance(audio_filepath=path, duration=0.75, text=text, speaker="s", id=str(i))
-        )
-    return utterances
+    return noise_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 def make(corpus, precision="float32", init=None):
