@@ -5,7 +5,9 @@ PYTHON ?= $(shell for p in python3.11 python3 python; do $$p -c '' 2>/dev/null &
 WORKERS ?= 2
 BIN := .venv/bin
 COMPAT := .venv-compat/bin
-PACKAGES := asr_qat export tools testdata
+PACKAGES := tools asr_qat export testdata
+# A file's tests share its fixtures, so they stay in one process; long files (tools) come first.
+SPREAD = -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 EXTRAS := demo,dev
 COMPAT_EXTRAS := compat,demo
 
@@ -21,7 +23,7 @@ demo: .venv/.installed
 
 test: .venv/.installed
 	@echo "Running the tests with $(WORKERS) processes"
-	@$(BIN)/pytest -n $(WORKERS) $(or $(TESTS),$(PACKAGES))
+	@$(BIN)/pytest $(SPREAD) $(or $(TESTS),$(PACKAGES))
 
 # The same tests on TensorFlow 2.16, NumPy 1, tensorflow-io and tflite-runtime, and those that need
 # them. Without oneDNN: with it, TensorFlow 2.16.2 hangs or crashes in depthwise convolutions of
@@ -29,7 +31,7 @@ test: .venv/.installed
 compat: .venv-compat/.installed .venv/.installed
 	@echo "Running the tests on TensorFlow 2.16 with $(WORKERS) processes"
 	@TF_ENABLE_ONEDNN_OPTS=0 ASR_QAT_OTHER_PYTHON=$(CURDIR)/$(BIN)/python \
-	    $(COMPAT)/pytest -n $(WORKERS) $(or $(TESTS),$(PACKAGES))
+	    $(COMPAT)/pytest $(SPREAD) $(or $(TESTS),$(PACKAGES))
 
 # mypy wants folders as they install, with export/ and tools/ inside asr_qat/: links in build/types.
 lint: .venv/.installed

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from asr_qat.data.manifest import read_manifest, write_manifest
+from asr_qat.tools.main import console
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -152,7 +153,9 @@ TRAIN = ("train", "--out", "run", "--preset", "nano", "--epochs", 1, "--train")
         (("transcribe", "cut.tflite", "a.wav"), "truncated"),
     ],
 )
-def test_bad_input_is_one_line_and_exit_code_1(arguments, message, manifest, tmp_path):
+def test_bad_input_is_one_line_and_exit_code_1(
+    arguments, message, manifest, tmp_path, monkeypatch, capfd
+):
     from asr_qat.export.testing import tiny_float_model, write_tiny_recognizer
 
     rows = manifest.read_text()
@@ -173,11 +176,16 @@ def test_bad_input_is_one_line_and_exit_code_1(arguments, message, manifest, tmp
     (tmp_path / "cut.tflite").write_bytes(content[: len(content) // 2])
     (tmp_path / "foreign.tflite").write_bytes(tiny_float_model()[0])
     before = set(tmp_path.iterdir())
-    done = command(*arguments, cwd=tmp_path)
-    assert done.returncode == 1, done.stderr
-    last = done.stderr.strip().splitlines()[-1]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["asr-qat", *map(str, arguments)])
+    capfd.readouterr()
+    with pytest.raises(SystemExit) as done:  # in this process: a new one would load for seconds
+        console()
+    out, err = capfd.readouterr()
+    assert done.value.code == 1, err
+    last = err.strip().splitlines()[-1]
     assert last.startswith(f"asr-qat {arguments[0]}: error: ") and message in last
-    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert "Traceback" not in err and out == ""
     assert {path.name for path in set(tmp_path.iterdir()) - before} <= {"run"}
     assert not (tmp_path / "run" / "model.keras").exists()
 

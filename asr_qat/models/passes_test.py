@@ -84,7 +84,6 @@ def test_an_unknown_sub_model_is_an_error():
     [
         ("random", False, True),
         ("random", True, False),
-        ("summed", False, False),
         ("summed", True, True),
     ],
 )
