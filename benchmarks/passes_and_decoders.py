@@ -131,7 +131,10 @@ def main():
             report["comparisons"].append(
                 {"test_set": test, "models": names, **dataclasses.asdict(difference)}
             )
-            print(f"{test:17s} {names[0]} - {names[1]}: {difference}")
+            low, middle, high = (
+                100 * v for v in (difference.low, difference.difference, difference.high)
+            )
+            print(f"{test:17s} {names[0]} - {names[1]}: {middle:+.2f} [{low:+.2f}, {high:+.2f}]")
     partial = out / "report.json.partial"
     partial.write_text(json.dumps(report, indent=1) + "\n")
     os.replace(partial, out / "report.json")
