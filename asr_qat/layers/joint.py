@@ -4,6 +4,8 @@ import keras
 from keras import ops
 
 from asr_qat.layers.dense import Dense
+from asr_qat.losses.distributions import DISTRIBUTIONS
+from asr_qat.losses.joint_rnnt import JointInputs
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -17,11 +19,17 @@ class Joint(keras.layers.Layer):
         dim: width of the sum, which is the width of the embeddings.
         vocabulary_size: labels, blank included.
         precision: a recipe's name or a `Policy`, for the two projections.
+        distribution: what the logits say of the next label, of `losses.distributions`.
     """
 
-    def __init__(self, dim, vocabulary_size, precision="float32", **kwargs):
+    def __init__(self, dim, vocabulary_size, precision="float32", distribution="softmax", **kwargs):
         super().__init__(**kwargs)
         self.dim, self.vocabulary_size = dim, vocabulary_size
+        if distribution not in DISTRIBUTIONS:
+            raise ValueError(
+                f"distribution: received {distribution!r}, expected one of {list(DISTRIBUTIONS)}"
+            )
+        self.distribution_name, self.distribution = distribution, DISTRIBUTIONS[distribution]
         self.from_encoder = Dense(dim, precision=precision, name="encoded")
         self.from_prediction = Dense(dim, use_bias=False, precision=precision, name="predicted")
 
@@ -40,11 +48,20 @@ class Joint(keras.layers.Layer):
             table: ``[vocabulary, dim]``.
 
         Returns:
-            Logits ``[batch, time, u + 1, vocabulary]``.
+            Logits ``[batch, time, u + 1, vocabulary]``, whose softmax is the distribution.
         """
         frames = self.from_encoder(encoded)[:, :, None, :]
         labels = self.from_prediction(predicted)[:, None, :, :]
         return self._logits(frames + labels, table)
+
+    def inputs(self, encoded, predicted, table) -> JointInputs:
+        """What the logits are made of, for a loss that does not hold them; arguments as `call`."""
+        return JointInputs(
+            frames=self.from_encoder(encoded),
+            labels=self.from_prediction(predicted),
+            table=self.output_table(table),
+            bias=ops.convert_to_tensor(self.bias),
+        )
 
     def step(self, encoded, predicted, table):
         """A frame and a prediction, both ``[batch, dim]`` -> ``[batch, vocabulary]``."""
@@ -54,7 +71,7 @@ class Joint(keras.layers.Layer):
         leading = ops.shape(x)[:-1]
         rows = ops.reshape(ops.tanh(x), (-1, self.dim))
         y = ops.matmul(rows, ops.transpose(self.output_table(table))) + self.bias
-        return ops.reshape(y, (*leading, self.vocabulary_size))
+        return self.distribution.log_probs(ops.reshape(y, (*leading, self.vocabulary_size)))
 
     def output_table(self, table):
         """The output weights ``[vocabulary, dim]``, given the prediction network's table."""
@@ -68,6 +85,7 @@ class Joint(keras.layers.Layer):
             "dim": self.dim,
             "vocabulary_size": self.vocabulary_size,
             "precision": precision,
+            "distribution": self.distribution_name,
         }
 
 

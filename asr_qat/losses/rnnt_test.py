@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
-from asr_qat.losses.rnnt import check_lengths, rnnt_loss
+from asr_qat.losses.rnnt import rnnt_loss
 from asr_qat.testing import gradient_of
 
 
@@ -129,19 +129,5 @@ def test_extreme_logits_stay_finite():
 
 
 def test_shapes_that_do_not_fit():
-    with pytest.raises(ValueError, match="logits hold 3 labels .* but labels hold 2"):
+    with pytest.raises(ValueError, match="logits hold 3 labels .* but labels 2"):
         rnnt_loss(ops.zeros((1, 5, 4, 6)), np.ones((1, 2), int), [5], [2])
-
-
-@pytest.mark.parametrize(
-    ("frames", "labels", "message"),
-    [
-        ([5, 0], [1, 1], "row 1: 0 frames, expected 1 to 5"),
-        ([6, 5], [1, 1], "row 0: 6 frames"),
-        ([5, 5], [1, 9], "row 1: 9 labels, expected 0 to 8"),
-        ([5, 3], [1, 8], "row 1: 8 labels are longer than 3 frames allow"),
-    ],
-)
-def test_lengths_that_cannot_be(frames, labels, message):
-    with pytest.raises(ValueError, match=message):
-        check_lengths(frames, labels, 5, 8, max_labels_per_frame=2)

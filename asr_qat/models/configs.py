@@ -160,6 +160,27 @@ class JointConfig:
 
     dim: int = 128  # width of the sum of encoder and prediction
     tied: bool = True  # its output weights are the prediction network's embeddings
+    distribution: str = "softmax"  # or "factorized_blank": blank by a sigmoid of its own (HAT)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """What training minimises."""
+
+    fast_emit: float = 0.0  # how much more the gradient counts a label than a blank (2010.11148)
+    ctc_weight: float = 0.0  # of a CTC loss on the first pass' frames beside the RNN-T loss
+    pruned_labels: int = 0  # labels of a frame that the joint is computed for (2206.13236); 0: all
+    additive_weight: float = 0.5  # of the loss of the additive joint that chooses these labels
+
+    def __post_init__(self):
+        for name in ("fast_emit", "ctc_weight", "additive_weight"):
+            value = getattr(self, name)
+            if not 0.0 <= value < float("inf"):
+                raise ValueError(f"loss.{name}: received {value}, expected a number from 0 on")
+        if self.pruned_labels < 0 or self.pruned_labels == 1:
+            raise ValueError(
+                f"loss.pruned_labels: received {self.pruned_labels}, expected 0 (all) or at least 2"
+            )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -269,6 +290,7 @@ class TransducerConfig:
     path_training: str = "random"  # one pass a step; "summed": all of them in every step
     prediction: PredictionConfig = EmbeddingDecoderConfig()
     joint: JointConfig = JointConfig()
+    loss: LossConfig = LossConfig()
     ends: tuple[EndConfig, ...] = ()  # what hears where speech ends
     max_symbols_per_frame: int = 5  # labels that greedy search emits in a frame, at most
 
@@ -338,6 +360,7 @@ class TransducerConfig:
             "cascade": tuple(_part("cascade", stage) for stage in values["cascade"]),
             "prediction": _part("prediction", values["prediction"]),
             "joint": JointConfig(**values["joint"]),
+            "loss": LossConfig(**values.get("loss", {})),
             "ends": tuple(_part("ends", end) for end in values.get("ends", ())),
             "passes": tuple(values["passes"]),
         }

@@ -17,7 +17,7 @@ from asr_qat.data.ends import FRAME_CLASSES, EndLabels, FrameClasses
 from asr_qat.layers.base import StreamingLayer
 from asr_qat.layers.endpointer import Endpointer
 from asr_qat.layers.joint import UntiedJoint
-from asr_qat.losses.rnnt import IMPOSSIBLE, rnnt_loss
+from asr_qat.losses.joint_rnnt import joint_rnnt_loss
 from asr_qat.models.configs import EndJointConfig, EndpointerConfig
 from asr_qat.models.passes import Pass
 
@@ -109,15 +109,20 @@ class EndJointHead:
         """Weighted RNN-T loss, in nats an utterance; see `EndpointerHead.loss`."""
         labels, lengths = (inputs[field] for field in self.fields)
         predicted = self.read.prediction(inputs["labels"], training=True)
-        logits = self.layer(
+        joint = self.layer.inputs(
             ops.stop_gradient(outputs[len(self.read.stages) - 1]),
             before_each(ops.stop_gradient(predicted), labels, self.symbol),
             self.read.prediction.table,
         )
-        logits = no_second_end(logits, labels, self.symbol)
-        fast_emit = self.config.fast_emit * ops.cast(ops.equal(labels, self.symbol), logits.dtype)
-        frames = self.read.lengths(feature_lengths)
-        losses = rnnt_loss(logits, labels, frames, lengths, fast_emit=fast_emit)
+        is_end = ops.equal(labels, self.symbol)
+        losses = joint_rnnt_loss(
+            joint,
+            labels,
+            self.read.lengths(feature_lengths),
+            lengths,
+            fast_emit=self.config.fast_emit * ops.cast(is_end, joint.frames.dtype),
+            forbidden=no_second_end(labels, self.symbol),
+        )
         return self.config.weight * ops.mean(losses)
 
 
@@ -150,20 +155,21 @@ def before_each(predicted: Any, labels: Any, symbol: int) -> Any:
     return ops.take_along_axis(predicted, counts[:, :, None], axis=1)
 
 
-def no_second_end(logits: Any, labels: Any, symbol: int) -> Any:
-    """Logits by which an end is not followed by another before the next label.
+def no_second_end(labels: Any, symbol: int) -> Any:
+    """What cannot follow each of some labels: after an end, another before the next label.
 
     The joint cannot know that it was: its inputs are those before the end. Left to itself it would
     learn to emit the one end of N silent frames with a probability of 1 / N in each of them.
 
     Args:
-        logits: ``[batch, time, n + 1, symbol + 1]``.
         labels: int ``[batch, n]``.
         symbol: of the end.
+
+    Returns:
+        int32 ``[batch, n + 1]``: the symbol where the label before is an end, else -1.
     """
-    after = ops.pad(ops.equal(labels, symbol), ((0, 0), (1, 0)), constant_values=False)
-    is_end = ops.equal(ops.arange(symbol + 1), symbol)
-    return ops.where(ops.logical_and(after[:, None, :, None], is_end), IMPOSSIBLE, logits)
+    forbidden = ops.where(ops.equal(labels, symbol), symbol, -1)
+    return ops.cast(ops.pad(forbidden, ((0, 0), (1, 0)), constant_values=-1), "int32")
 
 
 @singledispatch

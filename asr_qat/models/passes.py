@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops
 
 from asr_qat.layers.base import StreamingLayer
+from asr_qat.losses.joint_rnnt import JointInputs
 
 
 class Pass:
@@ -36,6 +37,11 @@ class Pass:
         """Frames ``[batch, time, dim]``, labels ``[batch, u]`` -> ``[batch, time, u + 1, v]``."""
         predicted = self.prediction(labels, training=training)
         return self.joint(encoded, predicted, self.prediction.table)
+
+    def joint_inputs(self, encoded: Any, labels: Any, training: bool = False) -> JointInputs:
+        """What the logits are made of; arguments as `logits` has them."""
+        predicted = self.prediction(labels, training=training)
+        return self.joint.inputs(encoded, predicted, self.prediction.table)
 
     def joint_step(self, frame: Any, predicted: Any) -> Any:
         """A frame and a prediction, both ``[batch, dim]`` -> logits ``[batch, vocabulary]``."""

@@ -71,7 +71,7 @@ def test_a_sub_model_is_a_prefix_with_the_same_weights(name):
     index = [one.name for one in model.passes].index(name)
     encoded = model.encode(data["audio"], data["audio_length"])[index]
     expected = ops.convert_to_numpy(model.passes[index].logits(encoded, data["labels"]))
-    np.testing.assert_array_equal(ops.convert_to_numpy(part(data)), expected)
+    np.testing.assert_array_equal(ops.convert_to_numpy(part.logits(data)), expected)
 
 
 def test_an_unknown_sub_model_is_an_error():
@@ -89,7 +89,7 @@ def test_both_passes_learn(paths, separate):
     def losses():
         encoded = model.encode(data["audio"], data["audio_length"])
         return [
-            float(model.compute_loss(data, y_pred=one.logits(x, data["labels"])))
+            float(model.compute_loss(data, y_pred=[one.joint_inputs(x, data["labels"])]))
             for one, x in zip(model.passes, encoded, strict=True)
         ]
 
@@ -102,7 +102,7 @@ def test_both_passes_learn(paths, separate):
 def test_the_summed_loss_is_the_mean_over_passes():
     model, data = model_of("nano_cascaded", path_training="summed"), batch()
     both = model(data, training=True)
-    each = [float(model.compute_loss(data, y_pred=[logits])) for logits in both]
+    each = [float(model.compute_loss(data, y_pred=[inputs])) for inputs in both]
     assert len(both) == 2 and each[0] != each[1]
     assert float(model.compute_loss(data, y_pred=both)) == pytest.approx(np.mean(each), rel=1e-5)
 
@@ -111,13 +111,14 @@ def test_a_random_path_draws_both():
     model, data = model_of("nano_cascaded"), batch()
     encoded = model.encode(data["audio"], data["audio_length"])
     wanted = [
-        ops.convert_to_numpy(one.logits(x, data["labels"]))
+        ops.convert_to_numpy(one.joint_inputs(x, data["labels"]).frames)
         for one, x in zip(model.passes, encoded, strict=True)
     ]
     drawn = []
     for _ in range(20):
-        (logits,) = (ops.convert_to_numpy(v) for v in model(data, training=True))
-        drawn.append([np.allclose(logits, v, atol=1e-5) for v in wanted].index(True))
+        (inputs,) = model(data, training=True)
+        frames = ops.convert_to_numpy(inputs.frames)
+        drawn.append([np.allclose(frames, v, atol=1e-5) for v in wanted].index(True))
     assert set(drawn) == {0, 1}
 
 

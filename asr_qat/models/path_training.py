@@ -1,11 +1,11 @@
 """How a model with several passes is trained: one of them a step, or all of them (2010.14606)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import keras
 from keras import ops
 
+from asr_qat.losses.joint_rnnt import JointInputs
 from asr_qat.models.passes import Pass
 
 
@@ -32,8 +32,8 @@ class RandomPath:
             )
         self.passes, self.seeds = list(passes), seeds
 
-    def logits(self, outputs, labels) -> list[Any]:
-        """The logits of the drawn pass, ``[batch, time, u + 1, vocabulary]``, as a list of one.
+    def joint_inputs(self, outputs, labels) -> list[JointInputs]:
+        """What the logits of the drawn pass are made of, as a list of one.
 
         Args:
             outputs: of every stage, ``[batch, time, dim]``.
@@ -42,11 +42,13 @@ class RandomPath:
         frames = [outputs[len(one.stages) - 1] for one in self.passes]
         drawn = keras.random.randint((), 0, len(frames), seed=self.seeds)
         if len({one.joint.name for one in self.passes}) == 1:
-            return [self.passes[0].logits(_chosen(frames, drawn), labels, training=True)]
-        scored = [
-            one.logits(x, labels, training=True) for one, x in zip(self.passes, frames, strict=True)
+            frames = _chosen(frames, drawn)
+            return [self.passes[0].joint_inputs(frames, labels, training=True)]
+        each = [
+            one.joint_inputs(x, labels, training=True)
+            for one, x in zip(self.passes, frames, strict=True)
         ]
-        return [_chosen(scored, drawn)]
+        return [JointInputs(*(_chosen(parts, drawn) for parts in zip(*each, strict=True)))]
 
 
 def _chosen(tensors, number):
@@ -63,10 +65,11 @@ class SummedPaths:
     def __init__(self, passes: Sequence[Pass], seeds: keras.random.SeedGenerator):
         self.passes = list(passes)
 
-    def logits(self, outputs, labels) -> list[Any]:
-        """The logits of every pass; arguments as `RandomPath.logits` has them."""
+    def joint_inputs(self, outputs, labels) -> list[JointInputs]:
+        """Of every pass; arguments as `RandomPath.joint_inputs` has them."""
         return [
-            one.logits(outputs[len(one.stages) - 1], labels, training=True) for one in self.passes
+            one.joint_inputs(outputs[len(one.stages) - 1], labels, training=True)
+            for one in self.passes
         ]
 
 

@@ -13,7 +13,8 @@ from asr_qat.layers.dense import Dense
 from asr_qat.layers.frontend import LogMel
 from asr_qat.layers.joint import Joint, UntiedJoint
 from asr_qat.layers.spec_augment import SpecAugment
-from asr_qat.losses.rnnt import rnnt_loss
+from asr_qat.losses.joint_rnnt import JointInputs, joint_rnnt_loss
+from asr_qat.models.auxiliary import AdditiveJoint, CtcHead
 from asr_qat.models.configs import TransducerConfig
 from asr_qat.models.ends import make_end, require_fields
 from asr_qat.models.passes import Pass, encode
@@ -77,14 +78,15 @@ class Transducer(keras.Model):
             for ending in endings
         ]
         joint = Joint if config.joint.tied else UntiedJoint
-        self.joints = [
-            joint(config.joint.dim, self.vocabulary_size, self.policy, name=f"joint{ending}")
-            for ending in endings
-        ]
+        sizes = (config.joint.dim, self.vocabulary_size, self.policy, config.joint.distribution)
+        self.joints = [joint(*sizes, name=f"joint{ending}") for ending in endings]
         self.passes = self._make_passes()
         heard = (self.stages, self.passes, self.vocabulary_size, self.frontend.hop_samples)
         self.ends = tuple(make_end(end, *heard, self.policy) for end in config.ends)
         self.end_layers = [end.layer for end in self.ends]
+        self.ctc = CtcHead(self.vocabulary_size, name="ctc") if config.loss.ctc_weight else None
+        kept = config.loss.pruned_labels
+        self.additive = AdditiveJoint(self.vocabulary_size, kept, name="additive") if kept else None
         self.seeds = keras.random.SeedGenerator()
         self.path_training = PATHS[config.path_training](self.passes, self.seeds)
         self.build()
@@ -121,6 +123,10 @@ class Transducer(keras.Model):
             joint.build(shape, (None, None, prediction.dim))
         for end in self.ends:
             end.build()
+        if self.ctc:
+            self.ctc.build((None, None, self.passes[0].dim))
+        if self.additive:
+            self.additive.build((None, self.config.joint.dim))
         self.built = True
         with_recipe = [layer for layer in self._flatten_layers() if hasattr(layer, "apply_recipe")]
         self.policy.check([layer.path for layer in with_recipe])
@@ -154,35 +160,65 @@ class Transducer(keras.Model):
         return ops.cast(audio_length, "int32") // self.frontend.hop_samples
 
     def call(self, inputs, training=False):
-        """A batch -> logits ``[batch, time, u + 1, vocabulary]`` of the last pass.
+        """A batch -> what the logits of the last pass are made of: a list of one `JointInputs`.
 
-        In training: of the passes that are trained in this step, as a list. The losses of `ends`
-        are then added to the model's; the batch needs their fields.
+        In training: of the passes that are trained in this step. The losses of `ends` and of CTC
+        are then added to the model's; the batch needs the fields of the ends.
 
         Raises:
             ValueError: if it lacks one.
         """
         if not training:
             encoded = self.encode(inputs["audio"], inputs["audio_length"])
-            return self.passes[-1].logits(encoded[-1], inputs["labels"])
+            return [self.passes[-1].joint_inputs(encoded[-1], inputs["labels"])]
         require_fields(self.ends, inputs)
         features = self.spec_augment(self.frontend(inputs["audio"]), training=True)
         lengths = self.feature_length(inputs["audio_length"])
         outputs = encode(self.stages, features, lengths, training=True)
         for end in self.ends:
             self.add_loss(end.loss(inputs, outputs, lengths))
-        return self.path_training.logits(outputs, inputs["labels"])
+        if self.ctc:
+            first = self.passes[0]
+            frames, labels = outputs[len(first.stages) - 1], inputs["labels"]
+            counts = (first.lengths(lengths), inputs["label_length"])
+            weight = self.config.loss.ctc_weight
+            self.add_loss(weight * ops.mean(self.ctc.loss(frames, labels, *counts)))
+        return self.path_training.joint_inputs(outputs, inputs["labels"])
+
+    def logits(self, inputs):
+        """A batch -> logits ``[batch, time, u + 1, vocabulary]`` of the last pass."""
+        encoded = self.encode(inputs["audio"], inputs["audio_length"])
+        return self.passes[-1].logits(encoded[-1], inputs["labels"])
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
-        """Mean over the batch, and over the passes, of the RNN-T loss, in nats an utterance."""
+        """Mean over the batch, and over the passes, of the RNN-T loss, in nats an utterance.
+
+        Args:
+            x: the batch.
+            y: not used.
+            y_pred: what `call` made of it.
+            sample_weight: not used.
+            training: whether alignments may be pruned, if the configuration says so.
+        """
         features = self.feature_length(x["audio_length"])
-        trained = y_pred if isinstance(y_pred, (list, tuple)) else [y_pred]
-        losses = [
-            rnnt_loss(logits, x["labels"], one.lengths(features), x["label_length"])
-            for one, logits in zip(self.passes[-len(trained) :], trained, strict=True)
-        ]
-        loss = sum(ops.mean(each) for each in losses) / len(losses)
-        return loss + sum(self.losses)
+        pairs = zip(self.passes[-len(y_pred) :], y_pred, strict=True)
+        losses = [self._pass_loss(one, inputs, x, features, training) for one, inputs in pairs]
+        return sum(losses) / len(losses) + sum(self.losses)
+
+    def _pass_loss(self, one, inputs: JointInputs, batch, features, training):
+        lengths = (batch["labels"], one.lengths(features), batch["label_length"])
+        among, additive = None, 0.0
+        if self.additive and training:
+            losses, among = self.additive(inputs, *lengths)
+            additive = self.config.loss.additive_weight * ops.mean(losses)
+        losses = joint_rnnt_loss(
+            inputs,
+            *lengths,
+            fast_emit=self.config.loss.fast_emit,
+            distribution=one.joint.distribution,
+            among=among,
+        )
+        return ops.mean(losses) + additive
 
     def get_config(self):
         """The constructor's arguments."""

@@ -99,10 +99,10 @@ def test_saved_and_loaded_it_is_the_same_model(prediction, tmp_path):
     rules = [("encoder/", "dynamic_wi4_afp32"), ("joint/", "weight_only_wi8_afp32")]
     model = Transducer(still(prediction), TOKENIZER, rules)
     data = batch()
-    before = ops.convert_to_numpy(model(data))
+    before = ops.convert_to_numpy(model.logits(data))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(ops.convert_to_numpy(loaded(data)), before)
+    np.testing.assert_array_equal(ops.convert_to_numpy(loaded.logits(data)), before)
     assert loaded.policy == model.policy and loaded.config == model.config
     assert loaded.tokenizer_config == TOKENIZER
     paths, again = ([(d.path, d.recipe_name) for d in m.dense_layers()] for m in (model, loaded))
@@ -112,9 +112,8 @@ def test_saved_and_loaded_it_is_the_same_model(prediction, tmp_path):
 def test_logits_and_loss_ignore_padding():
     model = Transducer(still(), TOKENIZER)
     data = batch()
-    logits = ops.convert_to_numpy(model(data))
-    assert logits.shape == (2, 10, 4, 5)
-    loss = float(model.compute_loss(x=data, y_pred=ops.convert_to_tensor(logits)))
+    assert ops.shape(model.logits(data)) == (2, 10, 4, 5)
+    loss = float(model.compute_loss(x=data, y_pred=model(data)))
     longer = {**data, "audio": np.pad(data["audio"], ((0, 0), (0, 1280)))}
     longer["labels"] = np.pad(data["labels"], ((0, 0), (0, 2)))
     again = float(model.compute_loss(x=longer, y_pred=model(longer)))
@@ -146,7 +145,7 @@ def test_another_precision_keeps_the_weights():
     for before, after in zip(model.get_weights(), other.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
     data = batch()
-    coarse, fine = (ops.convert_to_numpy(m(data)) for m in (other, model))
+    coarse, fine = (ops.convert_to_numpy(m.logits(data)) for m in (other, model))
     assert 0 < np.abs(coarse - fine).max() < 0.3 * np.abs(fine).max()
     assert [d.path for d in model.dense_layers()] == [d.path for d in other.dense_layers()]
 
@@ -161,10 +160,11 @@ def test_static_ranges_are_weights_of_their_precision_alone():
     with pytest.raises(RangeError, match=f"{len(encoder)} layer"):
         require_ranges(static.dense_layers())
     calibrate(static.dense_layers(), static, [data])
-    fine, coarse = (ops.convert_to_numpy(m(data)) for m in (model, static))
+    fine, coarse = (ops.convert_to_numpy(m.logits(data)) for m in (model, static))
     assert 0 < np.abs(coarse - fine).max() < 0.3 * np.abs(fine).max()
     # Back in float it is the same model; at another width of the same kind it keeps its ranges.
-    np.testing.assert_array_equal(ops.convert_to_numpy(static.with_precision(None)(data)), fine)
+    again = static.with_precision(None)
+    np.testing.assert_array_equal(ops.convert_to_numpy(again.logits(data)), fine)
     narrow = static.with_precision("static_wi4_ai8")
     require_ranges(narrow.dense_layers())
 
@@ -188,7 +188,8 @@ def test_weights_that_have_no_source_are_an_error():
 
 
 ON_JAX = """
-import keras, numpy as np
+import dataclasses, keras, numpy as np
+from asr_qat.models.configs import LossConfig
 from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer
 assert keras.backend.backend() == "jax"
@@ -197,8 +198,14 @@ data = {"audio": (0.1 * rng.normal(size=(2, 3840))).astype("float32"),
         "audio_length": np.array([3840, 2880], "int32"),
         "labels": np.array([[1, 2], [3, 0]], "int32"), "label_length": np.array([2, 1], "int32")}
 tokenizer = {"pieces": ["<blank>", "a", "b", "c"]}
-for name in ("nano", "nano_cascaded", "nano_cifg_sru"):
-    model = Transducer(preset(name), tokenizer, "dynamic_wi4_afp32")
+nano = preset("nano")
+losses = [LossConfig(pruned_labels=2, ctc_weight=0.3), LossConfig(fast_emit=0.01)]
+configs = [preset("nano_cascaded"), preset("nano_cifg_sru")]
+configs += [dataclasses.replace(nano, loss=loss) for loss in losses]
+joint = dataclasses.replace(nano.joint, distribution="factorized_blank")
+configs += [dataclasses.replace(nano, joint=joint)]
+for name in configs:
+    model = Transducer(name, tokenizer, "dynamic_wi4_afp32")
     before = model.get_weights()
     model.compile(optimizer="adam", jit_compile=True)
     loss = model.fit(data, batch_size=2, epochs=2, verbose=0).history["loss"]

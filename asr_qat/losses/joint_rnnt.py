@@ -1,0 +1,161 @@
+"""The joint network and its RNN-T loss behind one gradient, computed in slices.
+
+A transducer's logits ``[batch, time, labels + 1, vocabulary]`` are what runs out of memory, and
+moving them is what takes the time. Here they never exist at once: a slice of cells of the lattice
+is scored, what the recursion needs of it is kept (two scores and a sum for each cell), and the
+gradient computes the slice again. Cells outside a row's own lattice cost nothing, nor do, in the
+gradient, those that alignments visit with a probability below float32's rounding: `NEVER`.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from asr_qat.losses.distributions import Softmax
+from asr_qat.losses.lattice import IMPOSSIBLE, Cells, align, move_probabilities
+from asr_qat.losses.rnnt import check_widths, emit_weights
+from asr_qat.losses.slices import Slices
+
+Tensor = Any
+SLICE_BYTES = 1 << 21  # logits of a slice: about what a core's cache holds
+NEVER = 2.0**-24  # half the distance from 1 to the next float32
+
+
+class JointInputs(NamedTuple):
+    """What the logits ``tanh(frames + labels) table^T + bias`` of a lattice are made of."""
+
+    frames: Tensor  # float [batch, time, dim], projected
+    labels: Tensor  # float [batch, labels + 1, dim], projected
+    table: Tensor  # float [vocabulary, dim]
+    bias: Tensor  # float [vocabulary]
+
+
+def joint_rnnt_loss(
+    inputs: JointInputs,
+    labels: Tensor,
+    frame_lengths: Tensor,
+    label_lengths: Tensor,
+    *,
+    blank: int = 0,
+    fast_emit: Tensor | float = 0.0,
+    distribution: Any = None,
+    forbidden: Tensor | None = None,
+    among: Tensor | None = None,
+    slice_bytes: int = SLICE_BYTES,
+) -> Tensor:
+    """Negative log-probability of the labels, summed over all alignments; as `rnnt_loss`.
+
+    Args:
+        inputs: of the joint network.
+        labels: int ``[batch, labels]``; entries beyond a row's length are ignored.
+        frame_lengths: int ``[batch]``, at least 1; frames beyond are ignored.
+        label_lengths: int ``[batch]``.
+        blank: id of the blank label.
+        fast_emit: see `rnnt_loss`.
+        distribution: of `distributions`; `Softmax` by default.
+        forbidden: int ``[batch, labels + 1]``, a label that cannot follow there; -1: none. None:
+            there are no such.
+        among: bool ``[batch, time, labels + 1]``, cells to which alignments are confined; see
+            `pruned`.
+        slice_bytes: of the logits of a slice, or of what they are made from where that is wider.
+
+    Returns:
+        float ``[batch]``, in nats.
+
+    Raises:
+        ValueError: if the shapes do not fit together.
+    """
+    check_widths(inputs.labels.shape[1], labels.shape[1], "the joint's labels")
+    labels, frame_lengths, label_lengths = (
+        ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
+    )
+    distribution = distribution or Softmax()
+    batch, time = ops.shape(inputs.frames)[:2]
+    width = ops.shape(inputs.labels)[1]
+    most = max(1, slice_bytes // (4 * max(inputs.table.shape)))
+    cells = Cells.of(frame_lengths, label_lengths, time, width, among)
+    weights = emit_weights(fast_emit, labels, inputs.frames.dtype)
+    following = ops.pad(labels, ((0, 0), (0, 1)))
+
+    @keras.ops.custom_gradient
+    def loss(*parts):
+        joint = _Joint(JointInputs(*parts), following, forbidden)
+        every = Slices(cells.inside, most)
+
+        def score(start, places, there, kept):
+            _, logits, labels = joint.at(places)
+            scores = distribution.scores(logits, labels, blank)
+            return (ops.slice_update(kept, (0, start), ops.stack(scores)),)
+
+        kept = ops.zeros((3, every.size + every.rows), dtype=parts[0].dtype)
+        kept = every.spread(every.loop(score, kept)[0])
+        stay, emit = (ops.reshape(kept[i], (batch, time, width)) for i in range(2))
+        alignments = align(stay, emit, cells)
+
+        def gradient(*args, upstream=None):
+            dy = (args[0] if upstream is None else upstream)[:, None, None]
+            stays, emits = move_probabilities(alignments.share, cells)
+            ever = stays + emits > NEVER
+            flat = [ops.reshape(x, (-1,)) for x in (stays * dy, emits * weights[:, None] * dy)]
+
+            def differentiate(start, places, there, *sums):
+                hidden, logits, labels = joint.at(places)
+                stays, emits = (ops.where(there, ops.take(x, places), 0.0) for x in flat)
+                norm = ops.take(kept[2], places)
+                dlogits = distribution.gradient(logits, norm, labels, blank, stays, emits)
+                return joint.add_gradients(sums, places, hidden, dlogits)
+
+            sums = Slices(ever, most).loop(differentiate, *joint.no_gradients())
+            return tuple(ops.reshape(x, ops.shape(p)) for x, p in zip(sums, parts, strict=True))
+
+        return -alignments.log_likelihood, gradient
+
+    # Copies: TensorFlow's custom gradients take tensors and no variables.
+    return loss(*(ops.copy(x) for x in inputs))
+
+
+class _Joint:
+    """The joint network at some cells of the lattice."""
+
+    def __init__(self, inputs: JointInputs, following: Tensor, forbidden: Tensor | None):
+        self.inputs = inputs
+        self.time, self.width = ops.shape(inputs.frames)[1], ops.shape(inputs.labels)[1]
+        self.frames = ops.reshape(inputs.frames, (-1, inputs.frames.shape[-1]))
+        self.labels = ops.reshape(inputs.labels, (-1, inputs.labels.shape[-1]))
+        self.following = ops.reshape(following, (-1,))
+        self.forbidden = None if forbidden is None else ops.reshape(forbidden, (-1,))
+
+    def rows(self, places):
+        """Of cells, given by their places in the lattice: the rows of frames and of labels."""
+        frame = places // self.width
+        return frame, frame // self.time * self.width + places % self.width
+
+    def at(self, places):
+        """Hidden ``[cells, dim]``, logits ``[cells, vocabulary]``, next labels ``[cells]``."""
+        frame, label = self.rows(places)
+        hidden = ops.tanh(
+            ops.take(self.frames, frame, axis=0) + ops.take(self.labels, label, axis=0)
+        )
+        logits = ops.matmul(hidden, ops.transpose(self.inputs.table)) + self.inputs.bias
+        if self.forbidden is not None:
+            columns = ops.arange(0, logits.shape[-1], dtype="int32")
+            banned = ops.equal(columns, ops.take(self.forbidden, label)[:, None])
+            logits = ops.where(banned, IMPOSSIBLE, logits)
+        return hidden, logits, ops.take(self.following, label)
+
+    def no_gradients(self):
+        """Zeros, one for each of the inputs."""
+        table, bias = self.inputs.table, self.inputs.bias
+        return tuple(ops.zeros_like(x) for x in (self.frames, self.labels, table, bias))
+
+    def add_gradients(self, sums, places, hidden, dlogits):
+        """Adds what comes of the logits' gradient ``[cells, vocabulary]``."""
+        frame, label = self.rows(places)
+        inward = ops.matmul(dlogits, self.inputs.table) * (1.0 - hidden * hidden)
+        return (
+            sums[0] + ops.segment_sum(inward, frame, num_segments=ops.shape(self.frames)[0]),
+            sums[1] + ops.segment_sum(inward, label, num_segments=ops.shape(self.labels)[0]),
+            sums[2] + ops.matmul(ops.transpose(dlogits), hidden),
+            sums[3] + ops.sum(dlogits, axis=0),
+        )
