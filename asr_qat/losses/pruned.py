@@ -112,4 +112,11 @@ def pruned_cells(
 
 def _running_max(x, reverse):
     """Of int32 ``[batch, time]``, along time."""
-    return ops.associative_scan(ops.maximum, x, reverse=reverse, axis=1)
+
+    def step(top, x):
+        top = ops.maximum(top, x)
+        return top, top
+
+    columns = ops.transpose(x)
+    least = ops.full_like(columns[0], -(2**30))
+    return ops.transpose(ops.scan(step, least, columns, reverse=reverse)[1])
