@@ -3,9 +3,10 @@
 import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from asr_qat.data.corpus import (
     Corpus,
@@ -35,6 +36,7 @@ def make_corpus(
     options: Sequence[str] = (),
     seed: int = 0,
     max_bad_share: float = 0.02,
+    bad: Sequence[Mapping[str, Any]] = (),
     retry_bad: bool = False,
     progress: bool = True,
 ) -> Corpus:
@@ -52,6 +54,7 @@ def make_corpus(
       options: further options of Beam's pipelines, such as `--flink_master=host:8081`.
       seed: of the order of recordings.
       max_bad_share: largest share of the recordings that may be bad.
+      bad: rows that were found to be bad before, each with a `reason`.
       retry_bad: write the shards with bad recordings again.
       progress: show a bar on stderr.
 
@@ -70,7 +73,7 @@ def make_corpus(
     if tasks:
         with _bar(tasks, count, progress):
             run_tasks(tasks, processes=processes, runner=runner, options=options)
-    return finish_corpus(folder, name, shards=count, max_bad_share=max_bad_share)
+    return finish_corpus(folder, name, shards=count, max_bad_share=max_bad_share, bad=bad)
 
 
 def run_tasks(

@@ -109,7 +109,7 @@ def _read_durations(path: Path) -> dict[str, float]:
 def _read_table(path: Path, columns: tuple[str, ...]) -> list[dict[str, str]]:
     # Sentences hold quotation marks that quote nothing.
     with open(path, encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE))
+        rows = list(csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE, restval=""))
         missing = [name for name in columns if rows and rows[0].get(name) is None]
     if not rows or missing:
         raise ManifestError(

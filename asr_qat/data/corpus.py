@@ -18,7 +18,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +57,7 @@ class Corpus:
 
     manifest: Path
     utterances: list[Utterance]
-    bad: list[dict[str, Any]]  # rows that were left out, each with a `reason`
+    bad: list[Mapping[str, Any]]  # rows that were left out, each with a `reason`
 
 
 def default_shards(utterances: Sequence[Utterance]) -> int:
@@ -177,9 +177,21 @@ def try_write_shard(task: ShardTask) -> None:
 
 
 def finish_corpus(
-    folder: str | os.PathLike[str], name: str, *, shards: int, max_bad_share: float
+    folder: str | os.PathLike[str],
+    name: str,
+    *,
+    shards: int,
+    max_bad_share: float,
+    bad: Sequence[Mapping[str, Any]] = (),
 ) -> Corpus:
     """Makes the manifest of a corpus whose shards are written, and lists what is bad.
+
+    Args:
+      folder: the corpus' folder.
+      name: of the corpus.
+      shards: how many it has.
+      max_bad_share: largest share of the rows that may be bad.
+      bad: rows that were found to be bad before.
 
     Raises:
       DataError: a shard was not written, or too large a share of the recordings is bad.
@@ -187,7 +199,7 @@ def finish_corpus(
     """
     folder = Path(os.path.abspath(folder))
     rows: list[dict[str, Any]] = []
-    bad: list[dict[str, Any]] = []
+    left_out = list(bad)
     for number in range(shards):
         shard = folder / shard_name(name, number, shards)
         error = _plans(folder, name) / f"{shard.stem}.error"
@@ -198,19 +210,9 @@ def finish_corpus(
             )
         index = json.loads(index_of(shard).read_text("utf-8"))
         rows += index["rows"]
-        bad += index["bad"]
+        left_out += index["bad"]
     shutil.rmtree(_plans(folder, name), ignore_errors=True)
-    listed = folder / f"{name}.bad.jsonl"
-    listed.unlink(missing_ok=True)
-    if bad:
-        write_rows(listed, bad)
-    share = len(bad) / (len(bad) + len(rows))
-    if share > max_bad_share or not rows:
-        raise DataError(
-            f"{listed}: {len(bad)} of {len(bad) + len(rows)} recordings are bad ({share:.1%}); at"
-            f" most {max_bad_share:.1%} may be, such as: {bad[0]['reason']}. Repair them and give"
-            " the same command with --retry-bad, or a larger --max-bad-share"
-        )
+    list_bad(folder / f"{name}.bad.jsonl", left_out, len(rows), max_bad_share)
     utterances = [
         Utterance(
             audio_filepath=folder / row.pop("audio_filepath"),
@@ -221,7 +223,34 @@ def finish_corpus(
     ]
     manifest = folder / f"{name}.jsonl"
     write_manifest(manifest, utterances)
-    return Corpus(manifest=manifest, utterances=utterances, bad=bad)
+    return Corpus(manifest=manifest, utterances=utterances, bad=left_out)
+
+
+def list_bad(
+    path: Path, bad: Sequence[Mapping[str, Any]], good: int, max_bad_share: float
+) -> None:
+    """Writes the list of bad rows; without any, there is none.
+
+    Args:
+      path: of the list.
+      bad: rows with a `reason`.
+      good: how many other rows there are.
+      max_bad_share: largest share of the rows that may be bad.
+
+    Raises:
+      DataError: after the list is written, if there are more.
+    """
+    path.unlink(missing_ok=True)
+    if not bad:
+        return
+    write_rows(path, bad)
+    total = good + len(bad)
+    if not good or len(bad) / total > max_bad_share:
+        raise DataError(
+            f"{path}: {len(bad)} of {total} recordings are bad ({len(bad) / total:.1%}); at most"
+            f" {max_bad_share:.1%} may be, such as: {bad[0]['reason']}. Repair them and give the"
+            " same command again (shards: with --retry-bad), or a larger --max-bad-share"
+        )
 
 
 def index_of(shard: Path) -> Path:
