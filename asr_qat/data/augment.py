@@ -90,7 +90,6 @@ class WaveAugment:
             samples = change_gain(samples, rng.uniform(*self.gain_db))
         return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False)
 
-
     def _in_room(
         self, samples: np.ndarray, rng: np.random.Generator, sounds: Sounds | None
     ) -> np.ndarray:

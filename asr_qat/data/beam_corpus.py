@@ -92,8 +92,7 @@ def run_tasks(
             from apache_beam.options.pipeline_options import PipelineOptions
     except ImportError as error:
         raise ValueError(
-            "shards are made with Apache Beam, which is not installed:"
-            " pip install 'asr_qat[scale]'"
+            "shards are made with Apache Beam, which is not installed: pip install 'asr_qat[scale]'"
         ) from error
     flags = [f"--runner={runner}"]
     if runner == DIRECT:
@@ -102,11 +101,16 @@ def run_tasks(
         flags += [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
         flags += ["--default_sdk_harness_log_level=WARNING"]
     try:
-        with _log_to(log), apache_beam.Pipeline(options=PipelineOptions([*flags, *options])) as pipeline:
+        with (
+            _log_to(log),
+            apache_beam.Pipeline(options=PipelineOptions([*flags, *options])) as pipeline,
+        ):
             work = pipeline | apache_beam.Create(list(tasks)) | apache_beam.Reshuffle()
             _ = work | apache_beam.Map(try_write_shard)
-    except (RuntimeError, ImportError, AttributeError, OSError) as error:
-        reason = str(error).strip().splitlines()[-1]
+    except ValueError:  # an option that makes no sense
+        raise
+    except Exception as error:  # those of any runner, of gRPC, of Java
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise DataError(f"Beam's {runner} failed: {reason}. Its log: {log}") from error
 
 

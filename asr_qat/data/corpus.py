@@ -75,10 +75,13 @@ def assign_shards(utterances: Sequence[Utterance], count: int, seed: int) -> lis
     """
     if not 1 <= count <= len(utterances):
         raise ValueError(f"expected 1 to {len(utterances)} shards (one a recording), got {count}")
-    if len({utterance.id for utterance in utterances}) < len(utterances):
-        seen: set[str] = set()
-        twice = next(u.id for u in utterances if u.id in seen or seen.add(u.id))
-        raise ManifestError(f"id {twice!r} is in the manifests twice; expected different ids")
+    seen: set[str] = set()
+    for utterance in utterances:
+        if utterance.id in seen:
+            raise ManifestError(
+                f"id {utterance.id!r} is in the manifests twice; expected different ids"
+            )
+        seen.add(utterance.id)
     order = sorted(utterances, key=lambda u: hashlib.sha256(f"{seed}:{u.id}".encode()).digest())
     return [order[number::count] for number in range(count)]
 
@@ -226,9 +229,7 @@ def finish_corpus(
     return Corpus(manifest=manifest, utterances=utterances, bad=left_out)
 
 
-def list_bad(
-    path: Path, bad: Sequence[Mapping[str, Any]], good: int, max_bad_share: float
-) -> None:
+def list_bad(path: Path, bad: Sequence[Mapping[str, Any]], good: int, max_bad_share: float) -> None:
     """Writes the list of bad rows; without any, there is none.
 
     Args:

@@ -54,7 +54,9 @@ def _make(utterances, folder, shards=4, max_bad_share=0.02, **settings):
 def test_the_index_is_a_manifest_that_moves_with_its_folder(utterances, tmp_path):
     corpus, tasks = _make(utterances, tmp_path / "out")
     assert len(tasks) == 4 and not corpus.bad
-    names = {f"train-0000{i}-of-00004.{kind}" for i in range(4) for kind in ("array_record", "json")}
+    names = {
+        f"train-0000{i}-of-00004.{kind}" for i in range(4) for kind in ("array_record", "json")
+    }
     assert {p.name for p in (tmp_path / "out").iterdir()} == {"train.jsonl"} | names
     (tmp_path / "out").rename(tmp_path / "moved")
     found = {u.id: u for u in read_manifest(tmp_path / "moved" / "train.jsonl")}
