@@ -100,18 +100,56 @@ def run_tasks(
         mode = "in_memory" if processes == 1 else "multi_processing"
         flags += [f"--direct_num_workers={processes}", f"--direct_running_mode={mode}"]
         flags += ["--default_sdk_harness_log_level=WARNING"]
+    pipeline = apache_beam.Pipeline(options=PipelineOptions([*flags, *options]))
+    work = pipeline | apache_beam.Create(list(tasks)) | apache_beam.Reshuffle()
+    _ = work | apache_beam.Map(try_write_shard)
     try:
-        with (
-            _log_to(log),
-            apache_beam.Pipeline(options=PipelineOptions([*flags, *options])) as pipeline,
-        ):
-            work = pipeline | apache_beam.Create(list(tasks)) | apache_beam.Reshuffle()
-            _ = work | apache_beam.Map(try_write_shard)
+        with _log_to(log):
+            if runner == DIRECT:
+                _watch(pipeline)
+            else:
+                pipeline.run().wait_until_finish()
     except ValueError:  # an option that makes no sense
         raise
     except Exception as error:  # those of any runner, of gRPC, of Java
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
-        raise DataError(f"Beam's {runner} failed: {reason}. Its log: {log}") from error
+        raise DataError(
+            f"Beam's {runner} failed: {reason}. Its log: {log}. The same command goes on with what"
+            " is missing"
+        ) from error
+
+
+def _watch(pipeline: Any) -> None:
+    """Runs a pipeline to its end, or until one of its worker processes dies.
+
+    Beam's local runner waits for ever for a worker that was killed, such as for want of memory: it
+    notices the death in a thread of its own, where nobody hears of it.
+    """
+    failures: list[BaseException] = []
+    before = threading.excepthook
+
+    def hear(args: Any) -> None:
+        before(args)
+        if "Worker subprocess" in str(args.exc_value):
+            failures.append(args.exc_value)
+
+    def run() -> None:
+        try:
+            pipeline.run().wait_until_finish()
+        except BaseException as error:
+            failures.append(error)
+
+    # A daemon, and so are its threads: they must not keep the program from ending.
+    thread = threading.Thread(target=run, daemon=True)
+    threading.excepthook = hear
+    try:
+        thread.start()
+        while thread.is_alive() and not failures:
+            thread.join(_POLL_SECONDS)
+    finally:
+        threading.excepthook = before
+    if failures:
+        raise failures[0]
 
 
 @contextmanager

@@ -30,14 +30,14 @@ def manifest(tmp_path_factory):
     rng = np.random.default_rng(0)
     utterances = []
     for i in range(400):
-        samples = 0.1 * rng.standard_normal(16000)
+        samples = 0.1 * rng.standard_normal(32000)
         path = folder / f"u{i:03d}.wav"
         if i in (50, 150):
             path.write_bytes(b"no audio")
         else:
             write_wav(path, samples)
         utterances.append(
-            Utterance(audio_filepath=path, duration=1.0, text="x", speaker=str(i % 7), id=path.stem)
+            Utterance(audio_filepath=path, duration=2.0, text="x", speaker=str(i % 7), id=path.stem)
         )
     write_manifest(folder / "all.jsonl", utterances)
     return folder / "all.jsonl"
@@ -53,26 +53,58 @@ def _prepare(manifest, out):
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
+def _wait(condition, process):
+    deadline = time.monotonic() + 60
+    while not (found := condition()):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.002)
+    return found
+
+
+def _workers(process):
+    """The worker processes of Beam, once both are there."""
+    listed = subprocess.run(["ps", "-wweo", "pid=,pgid=,args="], capture_output=True, text=True)
+    rows = [line.split(None, 2) for line in listed.stdout.splitlines()]
+    found = [
+        int(pid)
+        for pid, group, command in rows
+        if int(group) == process.pid and "sdk_worker_main" in command and "/sh " not in command
+    ]
+    return found if len(found) == 2 else None
+
+
+def _times(out):
+    finished = [path.with_suffix(".array_record") for path in out.glob("all-*.json")]
+    return {path: path.stat().st_mtime_ns for path in finished}
+
+
 def test_killed_in_the_middle_and_run_again(manifest, tmp_path):
     out = tmp_path / "two"
     process = _prepare(manifest, out)
-    deadline = time.monotonic() + 60
-    while len(list(out.glob("all-*.json"))) < 3:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.002)
+    _wait(lambda: len(_times(out)) >= 3, process)
     os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stderr.close()
-    finished = {path.with_suffix(".array_record") for path in out.glob("all-*.json")}
-    assert 3 <= len(finished) < SHARDS and not (out / "all.jsonl").exists()
-    before = {path: path.stat().st_mtime_ns for path in finished}
+    process.communicate()
+    before = _times(out)
+    assert 3 <= len(before) < SHARDS and not (out / "all.jsonl").exists()
+
+    process = _prepare(manifest, out)
+    workers = _wait(lambda: _workers(process), process)
+    _wait(lambda: len(_times(out)) > len(before), process)
+    os.kill(workers[0], signal.SIGKILL)  # as a system does that is short of memory
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "DirectRunner failed: Worker subprocess exited" in errors.splitlines()[-1]
+    assert "Traceback" not in errors
+    more = _times(out)
+    assert len(before) < len(more) < SHARDS
 
     process = _prepare(manifest, out)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "WARNING" not in errors  # Beam's log is not the user's
-    assert before == {path: path.stat().st_mtime_ns for path in finished}
-    assert len(_shards(out)) == SHARDS and not list(out.glob(".*"))
+    after = _times(out)
+    assert len(after) == SHARDS and not list(out.glob(".*"))
+    assert before.items() <= more.items() <= after.items()
     assert [row.id for row in read_bad(out)] == ["u050", "u150"]
     assert len(read_manifest(out / "all.jsonl")) == 398
 
