@@ -7,8 +7,8 @@ The batches of training are made of WAV files, of FLAC files, and of ArrayRecord
 threads, with and without augmentation, and thrown away. Nothing is kept decoded from one batch to
 the next. Without ``--manifest``, the recordings are 100 noises of 2 to 16 s with the envelope and
 the spectrum of speech, in a folder that is removed in the end. ``audio s/s`` counts what is in the
-recordings, not the padding. Rates are the median of turns; the rows take turns, so that a busy
-machine is fair to all. ``need`` is how many times the trainer's appetite that is; feeding does not
+recordings, not the padding; ``per CPU s`` is the same by processor time, which other work on the
+machine changes less. Rates are the median of turns; the rows take turns. ``need`` is how many times the trainer's appetite that is; feeding does not
 slow down a trainer that takes three times less.
 """
 
@@ -52,11 +52,11 @@ def speechlike(seconds: float, rng: np.random.Generator) -> np.ndarray:
     return (0.1 * coloured_noise(count, rng, slope=1.5) * envelope + hiss).astype(np.float32)
 
 
-def synthesize(folder: Path) -> list[Utterance]:
+def synthesize(folder: Path, count: int = RECORDINGS) -> list[Utterance]:
     """Recordings to read, as WAV files."""
     rng = np.random.default_rng(0)
     utterances = []
-    for number in range(RECORDINGS):
+    for number in range(count):
         samples = speechlike(rng.uniform(*SECONDS), rng)
         path = folder / f"r{number:04d}.wav"
         write_wav(path, samples)
@@ -95,7 +95,7 @@ def stored_as(kind: str, utterances: Sequence[Utterance], folder: Path) -> list[
 def turn(
     utterances: Sequence[Utterance], augment: WaveAugment | None, threads: int, seed: int
 ) -> tuple[float, float]:
-    """Seconds of audio of one epoch, and seconds of the clock that it took."""
+    """Seconds of audio of one epoch per second of the clock, and of all processors."""
     dataset = make_dataset(
         utterances,
         CharacterTokenizer.from_texts(u.text for u in utterances),
@@ -109,10 +109,11 @@ def turn(
         tail_ms=0,
     )
     audio = 0
-    start = time.perf_counter()
+    start, start_cpu = time.perf_counter(), time.process_time()
     for batch in dataset:
         audio += int(batch["audio_length"].sum())
-    return audio / SAMPLE_RATE, time.perf_counter() - start
+    wall, cpu = time.perf_counter() - start, time.process_time() - start_cpu
+    return audio / SAMPLE_RATE / wall, audio / SAMPLE_RATE / cpu
 
 
 def measure(utterances: Sequence[Utterance], turns: int) -> list[dict[str, Any]]:
@@ -121,21 +122,20 @@ def measure(utterances: Sequence[Utterance], turns: int) -> list[dict[str, Any]]
         kept = {kind: stored_as(kind, utterances, Path(name)) for kind in ("wav", "flac", "shards")}
         changes = {"none": None, "all": WaveAugment()}
         ways = list(itertools.product(kept, changes, THREADS))
-        rates: dict[Any, list[float]] = {way: [] for way in ways}
+        rates: dict[Any, list[tuple[float, float]]] = {way: [] for way in ways}
         for number in range(turns + 1):
             for kind, change, threads in ways:
-                audio, seconds = turn(kept[kind], changes[change], threads, number)
+                rate = turn(kept[kind], changes[change], threads, number)
                 if number:  # the first turn warms up
-                    rates[kind, change, threads].append(audio / seconds)
-    return [
-        {
-            "source": kind,
-            "augmentation": change,
-            "threads": threads,
-            "audio_seconds_per_second": round(statistics.median(rates[kind, change, threads]), 1),
-        }
-        for kind, change, threads in ways
-    ]
+                    rates[kind, change, threads].append(rate)
+    rows = []
+    for way in ways:
+        wall, cpu = (statistics.median(values) for values in zip(*rates[way], strict=True))
+        row = dict(zip(("source", "augmentation", "threads"), way, strict=True))
+        row["audio_seconds_per_second"] = round(wall)
+        row["audio_seconds_per_cpu_second"] = round(cpu)
+        rows.append(row)
+    return rows
 
 
 def main(argv: Sequence[str]) -> None:
@@ -161,7 +161,9 @@ def main(argv: Sequence[str]) -> None:
             utterances = synthesize(Path(folder))
         rows = measure(utterances, args.turns)
     need = args.step_audio_seconds_per_second
-    heads = ["source", "augmentation", "threads", "audio s/s"] + (["need"] if need else [])
+    heads = ["source", "augmentation", "threads", "audio s/s", "per CPU s"] + (
+        ["need"] if need else []
+    )
     lines = []
     for row in rows:
         lines.append([str(value) for value in row.values()])
