@@ -8,8 +8,8 @@ threads, with and without augmentation, and thrown away. Nothing is kept decoded
 the next. Without ``--manifest``, the recordings are 100 noises of 2 to 16 s with the envelope and
 the spectrum of speech, in a folder that is removed in the end. ``audio s/s`` counts what is in the
 recordings, not the padding; ``per CPU s`` is the same by processor time, which other work on the
-machine changes less. Rates are the median of turns; the rows take turns. ``need`` is how many times the trainer's appetite that is; feeding does not
-slow down a trainer that takes three times less.
+machine changes less. Rates are the median of turns; the rows take turns. ``need`` is how many times
+the trainer's appetite ``audio s/s`` is; one that takes a third of it never waits.
 """
 
 import argparse
@@ -29,47 +29,18 @@ from typing import Any
 import numpy as np
 
 from asr_qat.data.audio import SAMPLE_RATE, encode_flac, load_audio, to_int16, write_wav
-from asr_qat.data.augment import WaveAugment, coloured_noise
+from asr_qat.data.augment import WaveAugment
 from asr_qat.data.corpus import finish_corpus, plan_corpus, write_shard
 from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.data.pipeline import make_dataset
+from asr_qat.data.speechlike import make_recordings
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.tools.table import print_table
 
-RECORDINGS, SECONDS = 100, (2.0, 16.0)
+RECORDINGS = 100
 BATCH, BUCKETS = 16, (4.0, 8.0, 12.0, 16.0, 24.0, 36.0)
-SYLLABLES = 4.0  # a second
 THREADS = (1, 2)
 TURNS = 5
-
-
-def speechlike(seconds: float, rng: np.random.Generator) -> np.ndarray:
-    """Noise with the long-term spectrum of speech, in syllables and pauses; float32."""
-    count = int(seconds * SAMPLE_RATE)
-    rises = rng.random(int(seconds * SYLLABLES) + 2) ** 2
-    envelope = np.interp(np.arange(count) * SYLLABLES / SAMPLE_RATE, np.arange(len(rises)), rises)
-    hiss = 1e-3 * rng.standard_normal(count)
-    return (0.1 * coloured_noise(count, rng, slope=1.5) * envelope + hiss).astype(np.float32)
-
-
-def synthesize(folder: Path, count: int = RECORDINGS) -> list[Utterance]:
-    """Recordings to read, as WAV files."""
-    rng = np.random.default_rng(0)
-    utterances = []
-    for number in range(count):
-        samples = speechlike(rng.uniform(*SECONDS), rng)
-        path = folder / f"r{number:04d}.wav"
-        write_wav(path, samples)
-        utterances.append(
-            Utterance(
-                audio_filepath=path,
-                duration=len(samples) / SAMPLE_RATE,
-                text="one two three",
-                speaker=str(number % 20),
-                id=path.stem,
-            )
-        )
-    return utterances
 
 
 def stored_as(kind: str, utterances: Sequence[Utterance], folder: Path) -> list[Utterance]:
@@ -158,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
         if args.manifest:
             utterances = read_manifest(args.manifest)[: args.limit]
         else:
-            utterances = synthesize(Path(folder))
+            utterances = make_recordings(folder, RECORDINGS)
         rows = measure(utterances, args.turns)
     need = args.step_audio_seconds_per_second
     heads = ["source", "augmentation", "threads", "audio s/s", "per CPU s"] + (

@@ -3,7 +3,7 @@
     python benchmarks/prepare_shards.py
     python benchmarks/prepare_shards.py --manifest train.jsonl --processes 1,4,16
 
-Without ``--manifest``, the recordings are made up (see pipeline.py). Every recording is read,
+Without ``--manifest``, the recordings are made up (noises of 2 to 16 s). Every recording is read,
 decoded, checked, encoded as FLAC and written. ``audio s/s`` counts from the start of Beam to the
 manifest; the start of its worker processes takes seconds, so short corpora gain nothing from them.
 The shards of all rows are compared byte for byte.
@@ -21,10 +21,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from pipeline import synthesize
-
 from asr_qat.data.beam_corpus import make_corpus
 from asr_qat.data.manifest import read_manifest
+from asr_qat.data.speechlike import make_recordings
 from asr_qat.tools.table import print_table
 
 
@@ -53,7 +52,7 @@ def main(argv: Sequence[str]) -> None:
         if args.manifest:
             utterances = read_manifest(args.manifest)
         else:
-            utterances = synthesize(folder, args.count)
+            utterances = make_recordings(folder, args.count)
         audio = sum(u.duration for u in utterances)
         digests = set()
         for processes in map(int, args.processes.split(",")):

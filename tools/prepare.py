@@ -15,6 +15,7 @@ examples:
   asr-qat prepare librispeech LibriSpeech/train-clean-100 --out train.jsonl
   asr-qat prepare librispeech data --download dev-clean train-clean-100 --out all.jsonl
   asr-qat prepare common_voice cv/en/train.tsv --out corpus --shards 64 --processes 8
+  asr-qat prepare folder musan/noise --out noise.jsonl
   asr-qat prepare shards train.jsonl --out corpus --processes 8
   asr-qat prepare digits fsdd/train.jsonl --out digits --count 2000
   asr-qat prepare filter train.jsonl --digits-only --out train-digits.jsonl

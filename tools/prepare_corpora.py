@@ -1,4 +1,4 @@
-"""Sources of the verb `prepare` that are corpora: LibriSpeech, Common Voice, any manifest."""
+"""Sources of the verb `prepare` that are corpora: LibriSpeech, Common Voice, any audio or manifest."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -27,17 +27,20 @@ def add_sources(sources: Any) -> list[argparse.ArgumentParser]:
         "--punctuation", action="store_true", help="keep that of the sentences"
     )
 
+    folder = sources.add_parser("folder", help="audio files without texts: noise, rooms")
+    folder.add_argument("root", help="folder of audio files, such as musan/noise")
+
     shards = sources.add_parser("shards", help="ArrayRecord shards of any manifest")
     shards.add_argument("manifest", nargs="+", help="manifest to read")
 
-    for parser in (librispeech, common_voice):
+    for parser in (librispeech, common_voice, folder):
         parser.add_argument(
             "--out", required=True, help="manifest to write; with --shards: folder to make"
         )
         _add_shard_arguments(parser, "make a folder of so many ArrayRecord shards, not a manifest")
     shards.add_argument("--out", required=True, help="folder to make")
     _add_shard_arguments(shards, "how many (of about 4 hours, at least 8)")
-    return [librispeech, common_voice, shards]
+    return [librispeech, common_voice, folder, shards]
 
 
 def summary(
@@ -97,6 +100,13 @@ def _common_voice(args: argparse.Namespace) -> list[dict[str, Any]]:
     return _write(args, utterances, bad, [Path(args.table)])
 
 
+def _folder(args: argparse.Namespace) -> list[dict[str, Any]]:
+    from asr_qat.data.folder import scan_folder
+
+    utterances, bad = scan_folder(args.root)
+    return _write(args, utterances, bad, [Path(args.root)])
+
+
 def _shards(args: argparse.Namespace) -> list[dict[str, Any]]:
     from asr_qat.data.manifest import read_manifest
 
@@ -104,7 +114,12 @@ def _shards(args: argparse.Namespace) -> list[dict[str, Any]]:
     return _write_shards(args, utterances, [], [Path(path) for path in args.manifest])
 
 
-SOURCES = {"librispeech": _librispeech, "common_voice": _common_voice, "shards": _shards}
+SOURCES = {
+    "librispeech": _librispeech,
+    "common_voice": _common_voice,
+    "folder": _folder,
+    "shards": _shards,
+}
 
 
 def _write(

@@ -64,6 +64,13 @@ def test_common_voice(common_voice, tmp_path, capsys):
     assert [u.text for u in read_manifest(out)] == ["hello 0", "hello 1", "hello 2", "hello 4"]
 
 
+def test_folder(common_voice, tmp_path, capsys):
+    out = tmp_path / "noise.jsonl"
+    text = _run(capsys, "folder", common_voice.parent / "clips", "--out", out)
+    assert text == f"{out}: 4 utterances, 0.00 h, 1 speakers\n"
+    assert {u.text for u in read_manifest(out)} == {""}
+
+
 @needs_beam
 def test_straight_to_shards(librispeech, common_voice, tmp_path, capsys):
     out = tmp_path / "corpus"
