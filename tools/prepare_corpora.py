@@ -1,4 +1,4 @@
-"""Sources of the verb `prepare` that are corpora: LibriSpeech, Common Voice, any audio or manifest."""
+"""Sources of the verb `prepare` that are recordings: LibriSpeech, Common Voice, any others."""
 
 import argparse
 from collections.abc import Mapping, Sequence
@@ -89,8 +89,9 @@ def _librispeech(args: argparse.Namespace) -> list[dict[str, Any]]:
         folders = [Path(args.root)]
     else:
         raise ValueError("expected a folder, or --download SUBSET with or without --mirror URL")
-    utterances = [u for folder in folders for u in librispeech.scan_librispeech(folder)]
-    return _write(args, utterances, [], folders)
+    bad: list[dict[str, Any]] = []
+    utterances = [u for folder in folders for u in librispeech.scan_librispeech(folder, bad)]
+    return _write(args, utterances, bad, folders)
 
 
 def _common_voice(args: argparse.Namespace) -> list[dict[str, Any]]:

@@ -125,12 +125,13 @@ def test_other_runners_and_errors(manifest, tmp_path):
     settings: dict[str, Any] = {"shards": 4, "progress": False}
     with pytest.raises(ValueError, match="Unexpected pipeline runner: NoRunner"):
         make_corpus(rows, tmp_path, "a", runner="NoRunner", **settings)
+    # The job API that Flink's and Spark's runners speak, with a server in this process.
     corpus = make_corpus(
         rows,
         tmp_path,
         "a",
-        runner="apache_beam.runners.portability.fn_api_runner.FnApiRunner",
-        options=["--direct_num_workers=1"],
+        runner="PortableRunner",
+        options=["--job_endpoint=embed", "--environment_type=LOOPBACK"],
         **settings,
     )
     assert len(corpus.utterances) == 8

@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import soundfile
 
@@ -88,11 +89,17 @@ def _download(subset, root, mirror, checksum, progress, settings):
     return target
 
 
-def scan_librispeech(root: str | os.PathLike[str]) -> list[Utterance]:
+def scan_librispeech(
+    root: str | os.PathLike[str], bad: list[dict[str, Any]] | None = None
+) -> list[Utterance]:
     """Lists the utterances of a LibriSpeech folder.
 
     The layout is `<part>/<speaker>/<chapter>/<id>.flac` with one `<speaker>-<chapter>.trans.txt` a
     chapter; `root` may be the folder of the parts, one part, or one speaker. Texts are lower-cased.
+
+    Args:
+      root: the folder.
+      bad: gets rows that are not good, each with a `reason`; None: these are errors.
 
     Returns:
       utterances, sorted by path.
@@ -109,46 +116,52 @@ def scan_librispeech(root: str | os.PathLike[str]) -> list[Utterance]:
         )
     utterances: list[Utterance] = []
     for transcript in transcripts:
-        utterances += _scan_chapter(transcript)
+        utterances += _scan_chapter(transcript, bad)
     chapters = {transcript.parent for transcript in transcripts}
     for audio in root.rglob("*.flac"):
         if audio.parent not in chapters:
-            raise ManifestError(f"{audio}: expected a .trans.txt file beside it, found none")
+            _reject(f"{audio}: expected a .trans.txt file beside it, found none", audio, bad)
     return sorted(utterances, key=lambda utterance: utterance.audio_filepath)
 
 
-def _scan_chapter(transcript: Path) -> list[Utterance]:
+def _scan_chapter(transcript: Path, bad: list[dict[str, Any]] | None) -> list[Utterance]:
     utterances = []
     recordings = {path.stem for path in transcript.parent.glob("*.flac")}
     for number, line in enumerate(transcript.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
         identifier, _, text = line.strip().partition(" ")
+        audio = transcript.parent / f"{identifier}.flac"
         place = f"{transcript}, row {number}"
         if identifier not in recordings:
-            raise ManifestError(
-                f"{place}: expected the recording {identifier}.flac beside it, found none"
-            )
+            reason = f"{place}: expected the recording {identifier}.flac beside it, found none"
+            _reject(reason, audio, bad)
+            continue
         recordings.discard(identifier)
-        audio = transcript.parent / f"{identifier}.flac"
         try:
-            information = soundfile.info(audio)
+            seconds = soundfile.info(audio).duration
         except soundfile.LibsndfileError as error:
-            raise ManifestError(f"{place}: {audio} cannot be read: {error}") from error
-        if information.frames <= 0:
-            raise ManifestError(f"{place}: {audio} holds no samples")
+            _reject(f"{place}: {audio} cannot be read: {error}", audio, bad)
+            continue
+        if seconds <= 0:
+            _reject(f"{place}: {audio} holds no samples", audio, bad)
+            continue
         utterances.append(
             Utterance(
                 audio_filepath=audio,
-                duration=information.frames / information.samplerate,
+                duration=seconds,
                 text=text.strip().lower(),
                 speaker=identifier.split("-")[0],
                 id=identifier,
             )
         )
-    if recordings:
-        raise ManifestError(
-            f"{transcript}: expected a transcript for every recording, found none for"
-            f" {', '.join(sorted(recordings)[:5])}"
-        )
+    for identifier in sorted(recordings):
+        reason = f"{transcript}: expected a transcript for every recording, found none for"
+        _reject(f"{reason} {identifier}", transcript.parent / f"{identifier}.flac", bad)
     return utterances
+
+
+def _reject(reason: str, audio: Path, bad: list[dict[str, Any]] | None) -> None:
+    if bad is None:
+        raise ManifestError(reason)
+    bad.append({"audio_filepath": str(audio), "id": audio.stem, "reason": reason})

@@ -71,6 +71,17 @@ def test_broken_audio(corpus):
         scan_librispeech(corpus)
 
 
+def test_bad_rows_are_listed_on_request(corpus):
+    folder = corpus / "dev-clean/84/121"
+    (folder / "84-121-0001.flac").write_bytes(b"junk")
+    (folder / "84-121-0002.flac").write_bytes(b"without a transcript")
+    (corpus / "dev-clean/19/7/19-7-0001.flac").unlink()
+    bad = []
+    assert [u.id for u in scan_librispeech(corpus, bad)] == ["19-7-0000", "84-121-0000"]
+    assert [row["id"] for row in bad] == ["19-7-0001", "84-121-0001", "84-121-0002"]
+    assert "row 2: expected the recording 19-7-0001.flac" in bad[0]["reason"]
+
+
 def test_no_corpus(tmp_path):
     with pytest.raises(ManifestError, match="found no .trans.txt"):
         scan_librispeech(tmp_path)
