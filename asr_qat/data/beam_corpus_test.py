@@ -144,3 +144,9 @@ def test_other_runners_and_errors(manifest, tmp_path):
     assert len(list(tmp_path.glob("b-*.json"))) == 3
     (tmp_path / "b-00002-of-00004.array_record").rmdir()
     assert len(make_corpus(rows, tmp_path, "b", **settings, processes=1).utterances) == 8
+
+
+def test_without_beam(manifest, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "apache_beam", None)  # what Python finds when it is absent
+    with pytest.raises(ValueError, match=r"not installed: pip install 'asr_qat\[scale\]'"):
+        make_corpus(read_manifest(manifest), tmp_path, "a", progress=False)

@@ -3,6 +3,7 @@ import io
 import os
 import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -76,7 +77,7 @@ def test_bad_rows_are_listed_on_request(corpus):
     (folder / "84-121-0001.flac").write_bytes(b"junk")
     (folder / "84-121-0002.flac").write_bytes(b"without a transcript")
     (corpus / "dev-clean/19/7/19-7-0001.flac").unlink()
-    bad = []
+    bad: list[dict[str, Any]] = []
     assert [u.id for u in scan_librispeech(corpus, bad)] == ["19-7-0000", "84-121-0000"]
     assert [row["id"] for row in bad] == ["19-7-0001", "84-121-0001", "84-121-0002"]
     assert "row 2: expected the recording 19-7-0001.flac" in bad[0]["reason"]
