@@ -13,6 +13,7 @@ packages = [
 ]
 
 TEST = ["hypothesis>=6", "pytest>=8", "pytest-xdist>=3"]
+SCALE = ["apache-beam>=2.77"]
 DEMO = ["ai-edge-quantizer>=0.10", "espeakng-loader>=0.2.4", "matplotlib>=3.8"]
 
 setup(
@@ -28,6 +29,7 @@ setup(
     install_requires=[
         "absl-py>=2.1",
         "ai-edge-litert>=2.3",
+        "array_record>=0.8",
         "flatbuffers>=23.5.26",
         "grain>=0.2.11",  # later ones need protobuf 5, which TensorFlow 2.16 cannot use
         "jiwer>=4.0",
@@ -42,8 +44,8 @@ setup(
     ],
     extras_require={
         "demo": DEMO,
-        "dev": [*DEMO, *TEST, "jax>=0.10", "mypy>=1.13", "ruff>=0.8"],
-        "scale": ["apache-beam>=2.77"],
+        "dev": [*DEMO, *SCALE, *TEST, "jax>=0.10", "mypy>=1.13", "ruff>=0.8"],
+        "scale": SCALE,
         "compat": [
             *TEST,
             "tensorflow==2.16.2",  # tensorflow-io 0.37.1 loads with no other

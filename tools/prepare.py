@@ -4,12 +4,19 @@ import argparse
 import json
 import sys
 
+from asr_qat.tools import prepare_corpora
+from asr_qat.tools.prepare_corpora import summary
+
 HELP = "make a manifest, or a corpus for the demo"
 
 _EPILOG = """\
 examples:
   asr-qat prepare synthetic --out corpus --train 4000 --dev 400 --test 400
   asr-qat prepare librispeech LibriSpeech/train-clean-100 --out train.jsonl
+  asr-qat prepare librispeech data --download dev-clean train-clean-100 --out all.jsonl
+  asr-qat prepare common_voice cv/en/train.tsv --out corpus --shards 64 --processes 8
+  asr-qat prepare folder musan/noise --out noise.jsonl
+  asr-qat prepare shards train.jsonl --out corpus --processes 8
   asr-qat prepare digits fsdd/train.jsonl --out digits --count 2000
   asr-qat prepare filter train.jsonl --digits-only --out train-digits.jsonl
 """
@@ -35,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synthetic.add_argument("--processes", type=int, default=2, help="processes (2)")
     _add_digit_arguments(synthetic)
 
-    librispeech = sources.add_parser("librispeech", help="manifest of a LibriSpeech folder")
-    librispeech.add_argument("root", help="folder with <speaker>/<chapter>/*.flac, *.trans.txt")
-    librispeech.add_argument("--out", required=True, help="manifest to write")
+    corpora = prepare_corpora.add_sources(sources)
 
     digits = sources.add_parser("digits", help="digit strings made of isolated digits (FSDD)")
     digits.add_argument("manifest", help="manifest of recordings of one digit each")
@@ -53,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     selection.add_argument("--max-seconds", type=float, help="longest utterance")
 
-    for source in (synthetic, librispeech, digits, selection):
+    for source in (synthetic, *corpora, digits, selection):
         # The common flags work on both sides of the source; SUPPRESS: a flag before it must
         # survive the default of the one after it.
         for flag, text in (("--json", "one JSON document on stdout"), ("--debug", "tracebacks")):
@@ -64,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
     """Makes the corpus; prints what it holds."""
     make = {
         "synthetic": _synthetic,
-        "librispeech": _librispeech,
+        **prepare_corpora.SOURCES,
         "digits": _digits,
         "filter": _filter,
     }[args.source]
@@ -72,12 +77,10 @@ def run(args: argparse.Namespace) -> int:
     if getattr(args, "json", False):
         print(json.dumps({"manifests": summaries}))
     else:
-        for summary in summaries:
-            print(
-                "{manifest}: {utterances} utterances, {hours:.2f} h, {speakers} speakers".format(
-                    **summary
-                )
-            )
+        for one in summaries:
+            line = "{manifest}: {utterances} utterances, {hours:.2f} h, {speakers} speakers"
+            more = "; left out {bad}, listed in {bad_rows}" if one["bad"] else ""
+            print((line + more).format(**one))
     return 0
 
 
@@ -101,19 +104,10 @@ def _synthetic(args: argparse.Namespace) -> list[dict]:
         processes=args.processes,
     )
     return [
-        _summary(f"{args.out}/{split}.jsonl", utterances)
+        summary(f"{args.out}/{split}.jsonl", utterances)
         for split, utterances in corpus.items()
         if utterances
     ]
-
-
-def _librispeech(args: argparse.Namespace) -> list[dict]:
-    from asr_qat.data.librispeech import scan_librispeech
-    from asr_qat.data.manifest import write_manifest
-
-    utterances = scan_librispeech(args.root)
-    write_manifest(args.out, utterances)
-    return [_summary(args.out, utterances)]
 
 
 def _digits(args: argparse.Namespace) -> list[dict]:
@@ -128,7 +122,7 @@ def _digits(args: argparse.Namespace) -> list[dict]:
         max_digits=args.max_digits,
         seed=args.seed,
     )
-    return [_summary(f"{args.out}/manifest.jsonl", strings)]
+    return [summary(f"{args.out}/manifest.jsonl", strings)]
 
 
 def _filter(args: argparse.Namespace) -> list[dict]:
@@ -147,16 +141,7 @@ def _filter(args: argparse.Namespace) -> list[dict]:
             f"{args.manifest}: none of its {len(utterances)} utterances pass the filter"
         )
     write_manifest(args.out, kept)
-    return [_summary(args.out, kept)]
-
-
-def _summary(manifest: str, utterances: list) -> dict:
-    return {
-        "manifest": manifest,
-        "utterances": len(utterances),
-        "hours": round(sum(u.duration for u in utterances) / 3600.0, 4),
-        "speakers": len({u.speaker for u in utterances}),
-    }
+    return [summary(args.out, kept)]
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Augmentation of waveforms: pure NumPy functions and the config that composes them."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -9,6 +10,16 @@ from asr_qat.data.audio import SAMPLE_RATE, resample
 # Spectral slopes of noise power, in powers of 1 / frequency: white, pink, brown.
 NOISE_SLOPES = (0.0, 1.0, 2.0)
 _TELEPHONE_RATE = 8_000  # Hz
+
+
+class Sounds(Protocol):
+    """Recorded noise and rooms; see `sounds.py`."""
+
+    def noise(self, count: int, rng: np.random.Generator) -> np.ndarray | None:
+        """Float32 `[count]` of noise at any level; None where there are no recordings."""
+
+    def room(self, rng: np.random.Generator) -> np.ndarray | None:
+        """Float32 impulse response of a room, direct sound first; None where there are none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +40,28 @@ class WaveAugment:
     noise_snr_db: tuple[float, float] = (8.0, 40.0)
     gain_probability: float = 0.8
     gain_db: tuple[float, float] = (-15.0, 6.0)
+    # Of the noises and rooms, where there are recordings to take them from.
+    recorded_share: float = 0.75
 
     def __post_init__(self):
         for name in ("speed", "reverb", "band_limit", "noise", "gain"):
             probability = getattr(self, f"{name}_probability")
             if not 0.0 <= probability <= 1.0:
                 raise ValueError(f"expected {name}_probability in [0, 1], got {probability}")
+        if not 0.0 <= self.recorded_share <= 1.0:
+            raise ValueError(f"expected recorded_share in [0, 1], got {self.recorded_share}")
         for name in ("speed_range", "reverb_seconds", "low_pass_hz", "noise_snr_db", "gain_db"):
             low, high = getattr(self, name)
             if not low <= high or (low <= 0 and not name.endswith("_db")):
                 raise ValueError(f"expected {name} as (low, high), got {(low, high)}")
 
     def apply(
-        self, samples: np.ndarray, rng: np.random.Generator, *, max_samples: int | None = None
+        self,
+        samples: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        max_samples: int | None = None,
+        sounds: Sounds | None = None,
     ) -> np.ndarray:
         """Returns a changed copy of float32 `[samples]`; speed may change the length.
 
@@ -49,6 +69,7 @@ class WaveAugment:
           samples: 16 kHz waveform in [-1, 1].
           rng: source of all randomness.
           max_samples: longest result allowed: slow-downs are limited to what fits.
+          sounds: recorded noise and rooms, for `recorded_share` of the cases.
         """
         low, high = self.speed_range
         if rng.random() < self.speed_probability:
@@ -57,18 +78,36 @@ class WaveAugment:
             factor = rng.uniform(min(low, high), high)
             samples = change_speed(samples, factor)[:max_samples]
         if rng.random() < self.reverb_probability:
-            samples = add_reverb(samples, rng.uniform(*self.reverb_seconds), rng)
+            samples = self._in_room(samples, rng, sounds)
         if rng.random() < self.band_limit_probability:
             if rng.random() < 0.5:
                 samples = through_telephone(samples)
             else:
                 samples = low_pass(samples, rng.uniform(*self.low_pass_hz))
         if rng.random() < self.noise_probability:
-            slope = NOISE_SLOPES[rng.integers(len(NOISE_SLOPES))]
-            samples = add_noise(samples, rng.uniform(*self.noise_snr_db), rng, slope=slope)
+            samples = self._with_noise(samples, rng, sounds)
         if rng.random() < self.gain_probability:
             samples = change_gain(samples, rng.uniform(*self.gain_db))
         return np.clip(samples, -1.0, 1.0).astype(np.float32, copy=False)
+
+    def _in_room(
+        self, samples: np.ndarray, rng: np.random.Generator, sounds: Sounds | None
+    ) -> np.ndarray:
+        if sounds is not None and rng.random() < self.recorded_share:
+            response = sounds.room(rng)
+            if response is not None:
+                return in_room(samples, response)
+        return add_reverb(samples, rng.uniform(*self.reverb_seconds), rng)
+
+    def _with_noise(
+        self, samples: np.ndarray, rng: np.random.Generator, sounds: Sounds | None
+    ) -> np.ndarray:
+        if sounds is not None and rng.random() < self.recorded_share:
+            noise = sounds.noise(len(samples), rng)
+            if noise is not None:
+                return mix(samples, noise, rng.uniform(*self.noise_snr_db))
+        slope = NOISE_SLOPES[rng.integers(len(NOISE_SLOPES))]
+        return add_noise(samples, rng.uniform(*self.noise_snr_db), rng, slope=slope)
 
 
 def change_gain(samples: np.ndarray, gain_db: float) -> np.ndarray:
@@ -95,11 +134,19 @@ def add_noise(
       rng: source of the noise.
       slope: 0 white, 1 pink (power as 1 / f), 2 brown (1 / f^2).
     """
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    power = _power(samples)
     if power == 0.0:
         return samples
     noise = coloured_noise(len(samples), rng, slope=slope)
     return samples + noise * np.float32(np.sqrt(power * 10.0 ** (-snr_db / 10.0)))
+
+
+def mix(samples: np.ndarray, noise: np.ndarray, snr_db: float) -> np.ndarray:
+    """Adds float32 `[samples]` of noise, scaled to a ratio of the mean powers; silence stays."""
+    power, noise_power = _power(samples), _power(noise)
+    if power == 0.0 or noise_power == 0.0:
+        return samples
+    return samples + noise * np.float32(np.sqrt(power / noise_power * 10.0 ** (-snr_db / 10.0)))
 
 
 def coloured_noise(count: int, rng: np.random.Generator, *, slope: float = 0.0) -> np.ndarray:
@@ -150,9 +197,29 @@ def add_reverb(samples: np.ndarray, seconds: float, rng: np.random.Generator) ->
     reflected_power = 10.0 ** (-rng.uniform(3.0, 15.0) / 10.0)
     response *= np.float32(np.sqrt(reflected_power / np.sum(np.square(response))))
     response[0] = 1.0
-    size = fft_size(len(samples) + count)
+    return _convolve(samples, response)
+
+
+def in_room(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    """Convolves with an impulse response; the length and the mean power are kept.
+
+    Args:
+      samples: float32 `[samples]`.
+      response: float32, the direct sound first, so that what is said stays where it is.
+    """
+    heard = _convolve(samples, response)
+    power = _power(heard)
+    return heard if power == 0.0 else heard * np.float32(np.sqrt(_power(samples) / power))
+
+
+def _convolve(samples: np.ndarray, response: np.ndarray) -> np.ndarray:
+    size = fft_size(len(samples) + len(response))
     product = np.fft.rfft(samples, size) * np.fft.rfft(response, size)
     return np.fft.irfft(product, size)[: len(samples)].astype(np.float32)
+
+
+def _power(samples: np.ndarray) -> float:
+    return float(np.mean(np.square(samples, dtype=np.float64)))
 
 
 def fft_size(count: int) -> int:

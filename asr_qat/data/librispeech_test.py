@@ -1,11 +1,17 @@
+import hashlib
+import io
 import os
+import tarfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from asr_qat.data.audio import load_audio
-from asr_qat.data.librispeech import scan_librispeech
+from asr_qat.data.download import DownloadError
+from asr_qat.data.http_testing import serve
+from asr_qat.data.librispeech import CHECKSUMS, download_librispeech, scan_librispeech
 from asr_qat.data.manifest import ManifestError
 
 SHARED = Path(
@@ -66,6 +72,17 @@ def test_broken_audio(corpus):
         scan_librispeech(corpus)
 
 
+def test_bad_rows_are_listed_on_request(corpus):
+    folder = corpus / "dev-clean/84/121"
+    (folder / "84-121-0001.flac").write_bytes(b"junk")
+    (folder / "84-121-0002.flac").write_bytes(b"without a transcript")
+    (corpus / "dev-clean/19/7/19-7-0001.flac").unlink()
+    bad: list[dict[str, Any]] = []
+    assert [u.id for u in scan_librispeech(corpus, bad)] == ["19-7-0000", "84-121-0000"]
+    assert [row["id"] for row in bad] == ["19-7-0001", "84-121-0001", "84-121-0002"]
+    assert "row 2: expected the recording 19-7-0001.flac" in bad[0]["reason"]
+
+
 def test_no_corpus(tmp_path):
     with pytest.raises(ManifestError, match="found no .trans.txt"):
         scan_librispeech(tmp_path)
@@ -82,3 +99,49 @@ def test_real_corpus():
     first = utterances[0]
     assert len(load_audio(first.audio_filepath)) == round(first.duration * 16000)
     assert first.text == first.text.lower()
+
+
+@pytest.fixture
+def archives(corpus):
+    """`dev-clean.tar.gz` as OpenSLR packs it, and its checksum."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as tar:
+        readme = tarfile.TarInfo("LibriSpeech/README.TXT")
+        readme.size = 3
+        tar.addfile(readme, io.BytesIO(b"hi\n"))
+        tar.add(corpus / "dev-clean", "LibriSpeech/dev-clean")
+    content = file.getvalue()
+    return {"dev-clean.tar.gz": content}, {"dev-clean": hashlib.md5(content).hexdigest()}
+
+
+def test_download(archives, tmp_path):
+    files, checksums = archives
+    root = tmp_path / "root"
+    settings = {"checksums": checksums, "retry_seconds": 0.01}
+    with serve(files, drops=[700]) as (url, requests):
+        folders = download_librispeech(["dev-clean"], root, mirror=url, **settings)
+        assert requests == [None, "bytes=700-"]
+        assert folders == [root / "LibriSpeech" / "dev-clean"]
+        assert len(scan_librispeech(folders[0])) == 4
+        assert sorted(p.name for p in root.iterdir()) == ["LibriSpeech"]
+        assert sorted(p.name for p in (root / "LibriSpeech").iterdir()) == [
+            "README.TXT",
+            "dev-clean",
+        ]
+        assert download_librispeech(["dev-clean"], root, mirror=url, **settings) == folders
+        assert len(requests) == 2
+
+
+def test_downloads_that_fail(archives, tmp_path):
+    files, _ = archives
+    with pytest.raises(ValueError, match="expected subsets of dev-clean, .*got dev-cleen"):
+        download_librispeech(["dev-cleen"], tmp_path)
+    with serve(files) as (url, _):
+        with pytest.raises(DownloadError, match=f"MD5 checksum {CHECKSUMS['dev-clean']}, got"):
+            download_librispeech(["dev-clean"], tmp_path / "root", mirror=url)
+        other = {"test-clean.tar.gz": files["dev-clean.tar.gz"]}
+    checksums = {"test-clean": hashlib.md5(files["dev-clean.tar.gz"]).hexdigest()}
+    with serve(other) as (url, _):
+        with pytest.raises(DownloadError, match="expected a folder LibriSpeech/test-clean"):
+            download_librispeech(["test-clean"], tmp_path / "b", mirror=url, checksums=checksums)
+    assert not (tmp_path / "b" / "LibriSpeech").exists()

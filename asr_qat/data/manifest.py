@@ -69,18 +69,41 @@ def write_manifest(path: str | os.PathLike[str], utterances: Iterable[Utterance]
       ManifestError: there are no utterances.
       OSError: the file cannot be written.
     """
+    folder = Path(path).resolve().parent
+    rows = [utterance_row(item, _audio_of(item, folder)) for item in utterances]
+    write_rows(path, rows)
+
+
+def write_rows(path: str | os.PathLike[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes JSON lines, atomically; `write_manifest` for those of a manifest.
+
+    Raises:
+      ManifestError: there are none.
+      OSError: the file cannot be written.
+    """
     path = Path(path)
-    folder = path.resolve().parent
-    rows = [json.dumps(_row_of(item, folder), ensure_ascii=False) for item in utterances]
-    if not rows:
+    lines = [json.dumps(row, ensure_ascii=False) for row in rows]
+    if not lines:
         raise ManifestError(f"{path}: expected at least one utterance to write, got none")
-    folder.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8")
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def utterance_row(utterance: Utterance, audio_filepath: str | None = None) -> dict[str, Any]:
+    """The row of an utterance; `audio_filepath`: in place of its own."""
+    return {
+        "audio_filepath": audio_filepath or str(utterance.audio_filepath),
+        "duration": utterance.duration,
+        "text": utterance.text,
+        "speaker": utterance.speaker,
+        "id": utterance.id,
+        **utterance.extra,
+    }
 
 
 def _parse_row(line: str, folder: Path, place: str) -> Utterance:
@@ -112,22 +135,13 @@ def _parse_row(line: str, folder: Path, place: str) -> Utterance:
     )
 
 
-def _row_of(utterance: Utterance, folder: Path) -> dict[str, Any]:
+def _audio_of(utterance: Utterance, folder: Path) -> str:
+    """The path of the audio, relative to the manifest's folder where it is beneath it."""
     audio = Path(os.path.abspath(utterance.audio_filepath))
-    if audio.is_relative_to(folder):
-        audio_filepath = audio.relative_to(folder).as_posix()
-    elif audio.resolve().is_relative_to(folder):
-        audio_filepath = audio.resolve().relative_to(folder).as_posix()
-    else:
-        audio_filepath = str(audio)
-    return {
-        "audio_filepath": audio_filepath,
-        "duration": utterance.duration,
-        "text": utterance.text,
-        "speaker": utterance.speaker,
-        "id": utterance.id,
-        **utterance.extra,
-    }
+    for path in (audio, audio.resolve()):
+        if path.is_relative_to(folder):
+            return path.relative_to(folder).as_posix()
+    return str(audio)
 
 
 def _short(line: str) -> str:

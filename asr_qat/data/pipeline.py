@@ -8,16 +8,14 @@ ends get further fields: see `ends.py`.
 
 import functools
 import sys
-import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import grain
 import numpy as np
-from absl import logging
 
-from asr_qat.data.audio import SAMPLE_RATE, AudioError, load_audio
-from asr_qat.data.augment import WaveAugment
+from asr_qat.data.audio import SAMPLE_RATE
+from asr_qat.data.augment import Sounds, WaveAugment
 from asr_qat.data.ends import Segment, Target, speech_of
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.plan import (
@@ -28,6 +26,7 @@ from asr_qat.data.plan import (
     make_buckets,
     training_plan,
 )
+from asr_qat.data.recordings import Recordings, to_float
 from asr_qat.data.tokenizer import Tokenizer
 
 Batch = dict[str, np.ndarray]
@@ -35,8 +34,6 @@ Batch = dict[str, np.ndarray]
 # Room for slowing down, in the choice of a bucket: enough for most of the range of speeds without
 # filling the batches with padding.
 _SPEED_MARGIN = 1.05
-# A recording may differ that much from its manifest (rounded durations, codec delay).
-_DURATION_TOLERANCE = (0.1, 0.02)  # seconds, share
 
 
 class SpeechDataset(grain.IterDataset[Batch]):
@@ -52,6 +49,14 @@ class SpeechDataset(grain.IterDataset[Batch]):
         super().__init__(grain.MapDataset.source(source).to_iter_dataset(options))
         self.source = source
         self.steps_per_epoch = source.steps_per_epoch
+
+    @property
+    def failure(self) -> DataError | None:
+        """What ended the iteration, if it was the data.
+
+        TensorFlow wraps it in an error of its own, so trainers had better raise this one.
+        """
+        return self.source.failure
 
     def __iter__(self) -> grain.DatasetIterator[Batch]:
         """An iterator from the first batch, with `get_state` and `set_state`."""
@@ -76,6 +81,9 @@ def make_dataset(
     start_step: int = 0,
     cache_bytes: int = 1 << 30,
     ends: Sequence[Target] = (),
+    sounds: Sounds | None = None,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> SpeechDataset:
     """Makes the dataset of a corpus.
 
@@ -84,13 +92,18 @@ def make_dataset(
     order of the buckets, and the last batch of a bucket may be smaller.
 
     A batch is a pure function of the arguments and its step, whatever the threads do. A recording
-    that cannot be read is logged once and replaced by another one of its batch (training) or left
-    out (evaluation).
+    that cannot be read is logged once and replaced by the next good one of its batch (training) or
+    left out (evaluation).
+
+    Several processes that train one model get a part each of the rows of every training batch:
+    those parts, one below the other, are the batch that one process would get, with the same
+    augmentation and replacements. Evaluation batches are whole in every process: all of them get
+    as many, the same, and the same result.
 
     Args:
       utterances: the corpus.
       tokenizer: writes texts as labels.
-      batch_size: B.
+      batch_size: B, of all processes together.
       bucket_seconds: longest utterance of each bucket, rising; longer ones are skipped.
       epochs: number of epochs; None repeats for ever.
       shuffle: training (True) or evaluation order (False).
@@ -104,10 +117,14 @@ def make_dataset(
       start_step: first step, to resume an interrupted run.
       cache_bytes: memory for decoded audio (16-bit: 32 kB a second).
       ends: what adds further fields to the batches.
+      sounds: recorded noise and rooms for `augment`.
+      process_index: which process this is, from 0.
+      process_count: how many processes share a training batch; divides `batch_size`.
 
     Raises:
       LabelError: a text has a character outside the vocabulary.
-      DataError: there are no usable utterances; while iterating: too many bad files.
+      DataError: there are no usable utterances; while iterating: too many bad files, or a shard
+        that vanished.
       ValueError: an argument makes no sense.
     """
     source = BatchSource(
@@ -126,6 +143,9 @@ def make_dataset(
         start_step=start_step,
         cache_bytes=cache_bytes,
         ends=ends,
+        sounds=sounds,
+        process_index=process_index,
+        process_count=process_count,
     )
     return SpeechDataset(source, num_threads)
 
@@ -151,11 +171,20 @@ class BatchSource:
         start_step: int,
         cache_bytes: int,
         ends: Sequence[Target],
+        sounds: Sounds | None = None,
+        process_index: int = 0,
+        process_count: int = 1,
     ):
         if batch_size < 1 or tail_ms < 0 or start_step < 0 or (epochs is not None and epochs < 1):
             raise ValueError(
                 "expected batch_size >= 1, tail_ms >= 0, start_step >= 0 and epochs >= 1 or None,"
                 f" got {batch_size}, {tail_ms}, {start_step} and {epochs}"
+            )
+        if not 0 <= process_index < process_count or batch_size % process_count:
+            raise ValueError(
+                "expected process_index in [0, process_count) and a batch_size that process_count"
+                f" divides, got process_index={process_index}, process_count={process_count} and"
+                f" batch_size={batch_size}"
             )
         self.utterances = list(utterances)
         self.labels = [tokenizer.encode(utterance.text) for utterance in self.utterances]
@@ -171,11 +200,15 @@ class BatchSource:
         self._targets = [end.bind(self.utterances, self.labels, tokenizer) for end in ends]
         self._seed = seed
         self._augment = augment
+        self._sounds = sounds
         self._tail = tail_ms * SAMPLE_RATE // 1000
         self._start = start_step
         self._shuffle = shuffle
         self._batch_size = batch_size
-        self._recordings = _Recordings(self.utterances, max_bad_share, cache_bytes)
+        share = batch_size // process_count
+        self._own_rows = range(process_index * share, (process_index + 1) * share)
+        self._recordings = Recordings(self.utterances, max_bad_share, cache_bytes)
+        self.failure: DataError | None = None
         self.plan = functools.lru_cache(maxsize=4)(self._plan)
         self.steps_per_epoch = len(self.plan(0))
         self._steps = sys.maxsize if epochs is None else epochs * self.steps_per_epoch
@@ -189,11 +222,11 @@ class BatchSource:
         """The batch of step `start_step + index`."""
         epoch, planned = self.planned(index)
         bucket = self.buckets[planned.bucket]
-        heard = [
-            self._row(member, epoch, row, bucket.samples - self._tail)
-            for row, member in enumerate(planned.members)
-        ]
-        rows = self._rows(planned.members, heard)
+        try:
+            rows = self._rows(planned.members, epoch, bucket.samples - self._tail)
+        except DataError as error:
+            self.failure = error
+            raise
         samples, width = self._shape(index, planned)
         batch = {
             "audio": np.zeros((len(rows), samples), np.float32),
@@ -225,30 +258,36 @@ class BatchSource:
             return training_plan(self.buckets, self._batch_size, self._seed, epoch)
         return evaluation_plan(self.buckets, self._batch_size)
 
-    def _row(self, member: int, epoch: int, row: int, room: int) -> "_Row | None":
-        samples = self._recordings.load(member)
-        if samples is None:
-            return None
-        samples = samples[:room]
-        speech = speech_of(self.utterances[member], samples) if self._targets else []
-        if self._augment is None:
-            return _Row(member, samples, speech)
-        rng = np.random.default_rng((self._seed, epoch, member, row))
-        changed = self._augment.apply(samples, rng, max_samples=room)
-        # Nothing but the speed changes the length, or the times of what is heard.
-        slower = len(changed) / max(len(samples), 1)
-        return _Row(member, changed, [(a * slower, b * slower) for a, b in speech])
-
-    def _rows(self, members: Sequence[int], rows: Sequence["_Row | None"]) -> list["_Row"]:
-        good = [row for row in rows if row is not None]
-        if not good:
+    def _rows(self, members: Sequence[int], epoch: int, room: int) -> list["_Row"]:
+        """The rows of a batch that are this process' own."""
+        found = []
+        for row in self._own_rows if self._shuffle else range(len(members)):
+            # One member after another, from the row's own on, until a good one: a process need
+            # not know what is bad in the parts of others to get what one process would get.
+            turn = (*members[row:], *members[:row]) if self._shuffle else (members[row],)
+            heard = (self._row(member, epoch, row, room) for member in turn)
+            found.append(next((one for one in heard if one is not None), None))
+        rows = [row for row in found if row is not None]
+        if not rows:
             raise DataError(
                 "none of the recordings of a batch can be read, such as"
                 f" {self.utterances[members[0]].audio_filepath}"
             )
-        if not self._shuffle:
-            return good
-        return [good[i % len(good)] for i in range(len(members))]
+        return rows
+
+    def _row(self, member: int, epoch: int, row: int, room: int) -> "_Row | None":
+        integers = self._recordings.load(member)
+        if integers is None:
+            return None
+        samples = to_float(integers[:room])
+        speech = speech_of(self.utterances[member], samples) if self._targets else []
+        if self._augment is None:
+            return _Row(member, samples, speech)
+        rng = np.random.default_rng((self._seed, epoch, member, row))
+        changed = self._augment.apply(samples, rng, max_samples=room, sounds=self._sounds)
+        # Nothing but the speed changes the length, or the times of what is heard.
+        slower = len(changed) / max(len(samples), 1)
+        return _Row(member, changed, [(a * slower, b * slower) for a, b in speech])
 
     def _shape(self, index: int, planned: PlannedBatch) -> tuple[int, int]:
         """N and U of a batch.
@@ -272,61 +311,3 @@ class _Row(NamedTuple):
     member: int
     samples: np.ndarray  # after augmentation
     speech: list[Segment]  # in them
-
-
-class _Recordings:
-    """Decoded audio of the utterances, cached, and the account of bad files. Thread-safe."""
-
-    def __init__(self, utterances: list[Utterance], max_bad_share: float, cache_bytes: int):
-        self._utterances = utterances
-        self._max_bad_share = max_bad_share
-        self._lock = threading.Lock()
-        self._bad: dict[int, str] = {}
-        self._cache: dict[int, np.ndarray] = {}
-        self._cache_left = cache_bytes
-
-    def load(self, member: int) -> np.ndarray | None:
-        """Float32 `[samples]` of an utterance, or None where it is bad.
-
-        Raises:
-          DataError: too large a share of the utterances is bad.
-        """
-        integers = self._cache.get(member)
-        if integers is None:
-            if member in self._bad:
-                return None
-            try:
-                integers = self._decode(self._utterances[member])
-            except AudioError as error:
-                self._note_bad(member, error)
-                return None
-            with self._lock:
-                # No eviction: epochs visit everything, so the hit rate is the share that fits.
-                if member not in self._cache and integers.nbytes <= self._cache_left:
-                    self._cache[member] = integers
-                    self._cache_left -= integers.nbytes
-        return integers.astype(np.float32) / np.float32(32768.0)
-
-    def _decode(self, utterance: Utterance) -> np.ndarray:
-        samples = load_audio(utterance.audio_filepath)
-        seconds = len(samples) / SAMPLE_RATE
-        fixed, share = _DURATION_TOLERANCE
-        if abs(seconds - utterance.duration) > fixed + share * utterance.duration:
-            raise AudioError(
-                f"{utterance.audio_filepath}: {seconds:.2f} s long, where the manifest says"
-                f" {utterance.duration:.2f} s"
-            )
-        return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
-
-    def _note_bad(self, member: int, error: Exception) -> None:
-        with self._lock:
-            if member not in self._bad:
-                self._bad[member] = str(error)
-                logging.warning("bad recording, left out: %s", error)
-            count, total = len(self._bad), len(self._utterances)
-            if count / total > self._max_bad_share:
-                examples = "\n  ".join(sorted(self._bad.values())[:5])
-                raise DataError(
-                    f"{count} of {total} recordings cannot be read; at most"
-                    f" {self._max_bad_share:.1%} may be bad. Some of them:\n  {examples}"
-                )
