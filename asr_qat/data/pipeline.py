@@ -76,6 +76,7 @@ def make_dataset(
     start_step: int = 0,
     cache_bytes: int = 1 << 30,
     ends: Sequence[Target] = (),
+    pad_second: bool = True,
 ) -> SpeechDataset:
     """Makes the dataset of a corpus.
 
@@ -104,6 +105,8 @@ def make_dataset(
       start_step: first step, to resume an interrupted run.
       cache_bytes: memory for decoded audio (16-bit: 32 kB a second).
       ends: what adds further fields to the batches.
+      pad_second: whether the second batch may be padded further, so that `model.fit(dataset)`
+        works (see `BatchSource._shape`); `asr_qat.training.feed` does without.
 
     Raises:
       LabelError: a text has a character outside the vocabulary.
@@ -126,6 +129,7 @@ def make_dataset(
         start_step=start_step,
         cache_bytes=cache_bytes,
         ends=ends,
+        pad_second=pad_second,
     )
     return SpeechDataset(source, num_threads)
 
@@ -151,6 +155,7 @@ class BatchSource:
         start_step: int,
         cache_bytes: int,
         ends: Sequence[Target],
+        pad_second: bool,
     ):
         if batch_size < 1 or tail_ms < 0 or start_step < 0 or (epochs is not None and epochs < 1):
             raise ValueError(
@@ -173,6 +178,7 @@ class BatchSource:
         self._augment = augment
         self._tail = tail_ms * SAMPLE_RATE // 1000
         self._start = start_step
+        self._pad_second = pad_second
         self._shuffle = shuffle
         self._batch_size = batch_size
         self._recordings = _Recordings(self.utterances, max_bad_share, cache_bytes)
@@ -258,7 +264,8 @@ class BatchSource:
         padded to the next larger shape; padding changes no result.
         """
         bucket = self.buckets[planned.bucket]
-        if index == 1 and len(self.buckets) > 1 and self.planned(0)[1].bucket == planned.bucket:
+        several = self._pad_second and len(self.buckets) > 1
+        if index == 1 and several and self.planned(0)[1].bucket == planned.bucket:
             if planned.bucket + 1 < len(self.buckets):
                 bucket = self.buckets[planned.bucket + 1]
             else:
