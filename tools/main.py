@@ -18,6 +18,7 @@ from absl.flags import argparse_flags
 VERBS = (
     "prepare",
     "train",
+    "summary",
     "export",
     "verify",
     "inspect",

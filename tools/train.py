@@ -1,6 +1,7 @@
 """`asr-qat train`: manifests in, a trained Keras model out."""
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import sys
@@ -23,8 +24,9 @@ example:
 --float-epochs: of the second run), then stays. It makes files smaller to send (asr-qat inspect
 says the compressed size), not faster: no kernel of TFLite skips the zeros of 4-bit weights.
 
-A run that was interrupted goes on where it stopped when the same command is given again.
-Watch it with: tensorboard --logdir runs"""
+A run that was interrupted, however it was, goes on from its last checkpoint when the same command
+is given again, and ends as it would have without the interruption, bit for bit: docs/training.md.
+Watch it with: tensorboard --logdir runs, or asr-qat summary runs/*"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -56,6 +58,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--epochs", type=int, default=20, help="epochs (20)")
     add("--batch-size", type=int, default=32, help="utterances a step (32)")
     add("--learning-rate", type=float, help="peak (1.5e-3; 5e-4 with --init or --float-epochs)")
+    add("--schedule", choices=["cosine", "inverse_sqrt"], default="cosine", help="(cosine)")
+    add("--warmup-steps", type=int, default=200, metavar="N", help="of the learning rate (200)")
+    add("--clip-norm", type=float, default=5.0, help="of the whole gradient; 0: none (5)")
+    add("--accumulate", type=int, default=1, metavar="N", help="steps for one update (1)")
+    add("--ema", type=float, default=0.0, metavar="MOMENTUM", help="average weights, as 0.999 (0)")
+    add("--average-last", type=int, default=0, metavar="N", help="epochs to average in the end (0)")
+    add("--checkpoint-steps", type=int, default=500, metavar="N", help="between checkpoints (500)")
+    add("--keep-checkpoints", type=int, default=3, metavar="N", help="that stay on disk (3)")
+    add("--dev-utterances", type=int, default=64, metavar="N", help="of --valid, for a WER (64)")
+    add(
+        "--compile-cache",
+        metavar="DIR",
+        help='what XLA has compiled; "none": no cache (~/.cache/asr_qat)',
+    )
     add("--bucket-seconds", default="2,4,8", help="longest utterance of each bucket (2,4,8)")
     add("--sentencepiece", type=int, metavar="SIZE", help="word pieces instead of characters")
     add("--no-augment", action="store_true", help="leave the waveforms as they are")
@@ -118,10 +134,46 @@ def pruning_config(args: argparse.Namespace) -> Any:
     return None
 
 
+def training_config(
+    args: argparse.Namespace, epochs: int, rate: float, before: bool = False
+) -> Any:
+    """What the flags say about a run of so many epochs.
+
+    Args:
+        args: the flags.
+        epochs: of this run.
+        rate: peak of the learning rate.
+        before: whether it is the float run before the one that ``--epochs`` is for.
+
+    Raises:
+        ValueError: for a value out of range.
+    """
+    from asr_qat.training.fit import TrainingConfig
+
+    return TrainingConfig(
+        epochs=epochs,
+        learning_rate=rate,
+        schedule=args.schedule,
+        warmup_steps=args.warmup_steps,
+        clip_norm=args.clip_norm,
+        ema_momentum=args.ema,
+        accumulate_steps=args.accumulate,
+        average_last=min(args.average_last, epochs) if before else args.average_last,
+        checkpoint_steps=args.checkpoint_steps,
+        keep_checkpoints=args.keep_checkpoints,
+        dev_utterances=args.dev_utterances,
+        seed=args.seed,
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Trains, and prints where the model is."""
+    from asr_qat.training.compile_cache import default_folder, use_compile_cache
+
     from .tensorflow_quiet import quiet_tensorflow
 
+    if args.compile_cache != "none":
+        use_compile_cache(args.compile_cache or default_folder())
     quiet_tensorflow()
     import keras
 
@@ -133,7 +185,6 @@ def run(args: argparse.Namespace) -> int:
     )
     from asr_qat.models.presets import preset
     from asr_qat.quantization.spec import parse_rule, policy
-    from asr_qat.training.fit import TrainingConfig
     from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
 
     from .precision import print_precision
@@ -162,17 +213,18 @@ def run(args: argparse.Namespace) -> int:
         keras.utils.set_random_seed(args.seed)
         model = make_model(config, tokenizer, rules, init)
         print_precision(model, sys.stderr)
-        return train_model(
-            model,
-            train,
-            tokenizer,
-            folder,
-            training=TrainingConfig(epochs=epochs, learning_rate=rate, seed=args.seed),
-            batches=batches,
-            valid=valid,
-            pruning=pruning,
-            verbose=0 if args.json else "auto",
-        )
+        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
+            return train_model(
+                model,
+                train,
+                tokenizer,
+                folder,
+                training=training_config(args, epochs, rate, before=folder != out),
+                batches=batches,
+                valid=valid,
+                pruning=pruning,
+                verbose=0 if args.json else 1 if sys.stderr.isatty() else 2,
+            )
 
     init = args.init
     if args.float_epochs and not (out / "float" / "model.keras").exists():

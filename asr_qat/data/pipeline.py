@@ -84,6 +84,7 @@ def make_dataset(
     sounds: Sounds | None = None,
     process_index: int = 0,
     process_count: int = 1,
+    pad_second: bool = True,
 ) -> SpeechDataset:
     """Makes the dataset of a corpus.
 
@@ -120,6 +121,8 @@ def make_dataset(
       sounds: recorded noise and rooms for `augment`.
       process_index: which process this is, from 0.
       process_count: how many processes share a training batch; divides `batch_size`.
+      pad_second: whether the second batch may be padded further, so that `model.fit(dataset)`
+        works (see `BatchSource._shape`); `asr_qat.training.feed` does without.
 
     Raises:
       LabelError: a text has a character outside the vocabulary.
@@ -146,6 +149,7 @@ def make_dataset(
         sounds=sounds,
         process_index=process_index,
         process_count=process_count,
+        pad_second=pad_second,
     )
     return SpeechDataset(source, num_threads)
 
@@ -171,9 +175,10 @@ class BatchSource:
         start_step: int,
         cache_bytes: int,
         ends: Sequence[Target],
-        sounds: Sounds | None = None,
-        process_index: int = 0,
-        process_count: int = 1,
+        sounds: Sounds | None,
+        process_index: int,
+        process_count: int,
+        pad_second: bool,
     ):
         if batch_size < 1 or tail_ms < 0 or start_step < 0 or (epochs is not None and epochs < 1):
             raise ValueError(
@@ -203,6 +208,7 @@ class BatchSource:
         self._sounds = sounds
         self._tail = tail_ms * SAMPLE_RATE // 1000
         self._start = start_step
+        self._pad_second = pad_second
         self._shuffle = shuffle
         self._batch_size = batch_size
         share = batch_size // process_count
@@ -297,7 +303,8 @@ class BatchSource:
         padded to the next larger shape; padding changes no result.
         """
         bucket = self.buckets[planned.bucket]
-        if index == 1 and len(self.buckets) > 1 and self.planned(0)[1].bucket == planned.bucket:
+        several = self._pad_second and len(self.buckets) > 1
+        if index == 1 and several and self.planned(0)[1].bucket == planned.bucket:
             if planned.bucket + 1 < len(self.buckets):
                 bucket = self.buckets[planned.bucket + 1]
             else:

@@ -1,6 +1,6 @@
 """Transcripts of the Keras model itself: what an exported file must reproduce."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,7 @@ def transcribe(
     """
     padded = [-(-(len(wave) + tail) // multiple) * multiple for wave in waves]
     order = np.argsort(padded, kind="stable")
-    decode = compiled(_decoder(model))
+    decode = compiled(decoder(model))
     results: list[list[list[int]]] = [[[] for _ in waves] for _ in model.passes]
     for start in range(0, len(order), BATCH):
         rows = order[start : start + BATCH]
@@ -54,7 +54,14 @@ def _rounded_up(samples: int, multiple: int) -> int:
     return chunks * multiple
 
 
-def _decoder(model):
+def decoder(model: Any) -> Callable[[Any, Any], Any]:
+    """Greedy search by each of a model's passes, to be compiled.
+
+    Returns:
+        A function of audio float32 ``[batch, samples]`` and lengths int32 ``[batch]`` (samples)
+        that gives for each pass labels int32 ``[batch, most]`` and their counts int32 ``[batch]``.
+    """
+
     def decode(audio, lengths):
         features = model.feature_length(lengths)
         encoded = model.encode(audio, lengths)

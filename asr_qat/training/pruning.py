@@ -42,7 +42,7 @@ class Pruning(keras.callbacks.Callback):
     so a run that goes on from a checkpoint goes on here too: the masks are weights of the layers,
     and checkpoints hold them. When training ends, masked weights become zeros and the masks are
     gone: what is saved then is an ordinary model. (A whole ``.keras`` file that is written between
-    has the masks in it and does not load; `keras.callbacks.BackupAndRestore` does.)
+    has the masks in it and does not load; `training.checkpoints` are for that.)
 
     Args:
         sparsity: share of each layer's weights that are zero in the end, above 0 and below 1.
@@ -106,9 +106,8 @@ class Pruning(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Finds out how many steps are done; raises `PruningError` if too few are left."""
-        optimizer = self.model.optimizer
-        done = int(ops.convert_to_numpy(optimizer.iterations))
-        done *= optimizer.gradient_accumulation_steps or 1  # which `iterations` is divided by
+        # Its public `iterations` counts whole accumulations of gradients.
+        done = int(ops.convert_to_numpy(self.model.optimizer._iterations))
         if self._steps is None:
             self._check_steps(done, epoch)
             self._steps = done
@@ -144,6 +143,7 @@ class Pruning(keras.callbacks.Callback):
             )
         if self.params.get("steps"):
             total = done + (self.params["epochs"] - epoch) * self.params["steps"]
+            total -= self.params.get("steps_before", 0)  # of an epoch that is gone on with
             if total < self.end_step:
                 problem = (
                     f"the run ends at step {total}, and the final sparsity is reached at step "

@@ -1,10 +1,11 @@
 """A training run from manifests: data, model, fit, and a record of what was done."""
 
-import csv
 import dataclasses
+import hashlib
 import json
 import os
 import platform
+import shutil
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,10 @@ from asr_qat.data.pipeline import make_dataset
 from asr_qat.data.tokenizer import Tokenizer
 from asr_qat.models.configs import TransducerConfig
 from asr_qat.models.transducer import Transducer
-from asr_qat.training.fit import TrainingConfig, fit, resume_epoch
+from asr_qat.training.checkpoint_files import FOLDER, newest_good
+from asr_qat.training.dev_sample import DevSample, choose
+from asr_qat.training.fit import TrainingConfig, fit, save
+from asr_qat.training.history import read_history
 from asr_qat.training.pruning import PruningConfig, sparsity_report
 
 
@@ -74,14 +78,17 @@ def train_model(
     batches: BatchConfig,
     valid: Sequence[Utterance] = (),
     pruning: PruningConfig | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
 ) -> dict[str, Any]:
     """Trains the model and writes ``model.keras``, ``run.json`` and the logs into ``folder``.
 
-    A run that was interrupted goes on from its last epoch when it is called again.
+    A run that was interrupted goes on from its last checkpoint when it is called again, and ends
+    as it would have without the interruption, bit for bit.
 
     Raises:
-        ValueError: if the folder holds a finished run, or the model cannot be pruned as asked for.
+        ValueError: if the folder holds a finished run or the checkpoints of another one, the model
+            cannot be pruned as asked for, or the run fails; see `asr_qat.training.fit.fit`.
 
     Returns:
         The record that ``run.json`` holds: data, sizes, seeds, losses, versions, commit.
@@ -97,59 +104,76 @@ def train_model(
         "frame_samples": model.frame_samples,
         "ends": [end.target() for end in model.ends],
         "seed": training.seed,
+        "pad_second": False,
     }
-
-    def dataset(start_epoch):
-        steps = 0 if start_epoch == 0 else start_epoch * dataset(0).steps_per_epoch
-        return make_dataset(
-            train,
-            tokenizer,
-            epochs=None,
-            shuffle=True,
-            augment=batches.augment,
-            start_step=steps,
-            **common,
-        )
-
-    data = dataset(resume_epoch(folder))
-    held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
-    steps = data.steps_per_epoch * training.epochs
-    fit(
-        model,
-        data,
-        training,
-        folder,
-        steps_per_epoch=data.steps_per_epoch,
-        valid=held_out,
-        callbacks=[] if pruning is None else [pruning.callback(steps)],
-        verbose=verbose,
+    checkpoint = newest_good(folder / FOLDER)
+    data = make_dataset(
+        train,
+        tokenizer,
+        epochs=None,
+        shuffle=True,
+        augment=batches.augment,
+        start_step=0 if checkpoint is None else checkpoint.metadata["step"],
+        **common,
     )
-    record = {
+    held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
+    chosen = choose(valid, training.dev_utterances, batches.bucket_seconds[-1])
+    steps = data.steps_per_epoch * training.epochs
+    notes = {
         "commit": commit(),
         "utterances": len(train),
         "hours": round(sum(u.duration for u in train) / 3600, 3),
         "steps": steps,
-        "batches": dataclasses.asdict(batches),
+        "steps_per_epoch": data.steps_per_epoch,
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
+        "keras": keras.__version__,
+        "machine": platform.processor() or platform.machine(),
+    }
+    speed = fit(
+        model,
+        data,
+        training,
+        folder,
+        checkpoint=checkpoint,
+        settings=data_settings(train, batches, training.seed),
+        notes=notes,
+        valid=held_out,
+        sample=DevSample(chosen, tokenizer) if chosen else None,
+        callbacks=[*callbacks, *([] if pruning is None else [pruning.callback(steps)])],
+        verbose=verbose,
+    )
+    record = {
+        **notes,
+        "batches": dataclasses.asdict(batches),
         "pruning": pruning and {**dataclasses.asdict(pruning), **sparsity_report(model).document()},
         "history": read_history(folder / "history.csv"),
         "backend": keras.backend.backend(),
-        "keras": keras.__version__,
-        "machine": platform.processor() or platform.machine(),
+        "trained_hours": round(speed.total_hours, 3),
+        "trained_seconds": round(speed.total_seconds, 1),
     }
     temporary = folder / "run.json.partial"
     temporary.write_text(json.dumps(record, indent=1) + "\n")
     os.replace(temporary, folder / "run.json")
+    save(model, folder / "model.keras")  # last: its presence says that the run is finished
+    shutil.rmtree(folder / FOLDER, ignore_errors=True)
     return record
 
 
-def read_history(path: Path) -> dict[str, list[float]]:
-    """Values by name, one an epoch, of all parts of a run."""
-    with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = [name for name, value in rows[0].items() if name != "epoch" and value != "NA"]
-    return {name: [float(row[name]) for row in rows] for name in names}
+def data_settings(train: Sequence[Utterance], batches: BatchConfig, seed: int) -> dict[str, Any]:
+    """What a run must have in common with another to go on from its checkpoints, JSON-ready."""
+    corpus = hashlib.sha256()
+    for utterance in train:
+        corpus.update(f"{utterance.id}\t{utterance.duration}\t{utterance.text}\n".encode())
+    described: dict[str, Any] = {
+        "utterances": len(train),
+        "digest of the utterances": corpus.hexdigest()[:16],
+        "backend": keras.backend.backend(),
+        "seed": seed,
+        **dataclasses.asdict(batches),
+    }
+    del described["max_bad_share"]  # which may be raised to go on
+    return json.loads(json.dumps(described))
 
 
 def commit() -> str | None:
