@@ -1,6 +1,7 @@
-"""What Keras leaves to its backends: compilation by XLA."""
+"""What Keras leaves to its backends, and its global settings."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -15,3 +16,18 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     import tensorflow as tf
 
     return tf.function(function, jit_compile=True, autograph=False)
+
+
+@contextmanager
+def in_float32() -> Iterator[str]:
+    """Layers made here compute in float32, whatever Keras' dtype policy; yields that one's type.
+
+    A policy such as ``mixed_bfloat16`` casts weights before a layer sees them; what is quantized
+    from those would not be what a file holds.
+    """
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy("float32")
+    try:
+        yield policy.compute_dtype
+    finally:
+        keras.config.set_dtype_policy(policy)

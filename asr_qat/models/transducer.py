@@ -9,6 +9,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from asr_qat.backend import in_float32
 from asr_qat.layers.dense import Dense
 from asr_qat.layers.frontend import LogMel
 from asr_qat.layers.joint import Joint, UntiedJoint
@@ -21,6 +22,7 @@ from asr_qat.models.passes import Pass, encode
 from asr_qat.models.path_training import PATHS
 from asr_qat.models.prediction import make_prediction
 from asr_qat.models.stages import make_encoder, make_stage
+from asr_qat.quantization.quantizers import BFloat16Product, FloatProduct
 from asr_qat.quantization.spec import Policy, policy
 
 
@@ -38,6 +40,9 @@ class Transducer(keras.Model):
         tokenizer: the tokenizer's configuration, kept with the model; its ``pieces`` are the
             labels, ``<blank>`` first.
         precision: a policy's name such as ``"dynamic_wi4_afp32"``, a `Policy`, or rules.
+
+    With Keras' dtype policy ``mixed_bfloat16``, products of float layers are computed in bfloat16
+    in training; integer layers, and files that are exported, are as without.
 
     Attributes:
         stages: encoders, each on the output of the one before; the first gets features.
@@ -58,11 +63,17 @@ class Transducer(keras.Model):
         precision: str | Policy | list | None = None,
         **kwargs,
     ):
-        super().__init__(**{"name": "transducer", **kwargs})
+        super().__init__(**{"name": "transducer", "dtype": "float32", **kwargs})
         self.config = config
         self.tokenizer_config = dict(tokenizer)
         self.policy = policy(precision)
         self.vocabulary_size = len(tokenizer["pieces"])
+        with in_float32() as compute_dtype:
+            self._make_parts()
+        self._multiply_in(compute_dtype)
+
+    def _make_parts(self):
+        config = self.config
         self.frontend = LogMel(**dataclasses.asdict(config.frontend), name="frontend")
         self.spec_augment = SpecAugment(
             **dataclasses.asdict(config.spec_augment), name="spec_augment"
@@ -90,6 +101,16 @@ class Transducer(keras.Model):
         self.seeds = keras.random.SeedGenerator()
         self.path_training = PATHS[config.path_training](self.passes, self.seeds)
         self.build()
+
+    def _multiply_in(self, dtype):
+        if dtype not in ("float32", "bfloat16"):
+            raise ValueError(
+                f"Keras' dtype policy computes in {dtype}; expected float32 or mixed_bfloat16"
+            )
+        self.in_bfloat16 = dtype == "bfloat16"
+        for layer in self.dense_layers() if self.in_bfloat16 else ():
+            if type(layer.product) is FloatProduct:
+                layer.product = BFloat16Product()
 
     def _make_passes(self) -> tuple[Pass, ...]:
         names = ["encoder", *(stage.name for stage in self.config.cascade)]
@@ -278,7 +299,10 @@ class Transducer(keras.Model):
             return super().export(filepath, format, verbose, input_signature, **kwargs)
         # By name, because the exporter imports the models and not the other way round.
         exporter = importlib.import_module("asr_qat.export.exporter")
-        model = self if recipe is None else self.with_precision(recipe)
+        model = self
+        if recipe is not None or self.in_bfloat16:
+            with in_float32():
+                model = self.with_precision(self.policy if recipe is None else recipe)
         report = exporter.export_model(model, filepath, **kwargs)
         if verbose is not False:
             equal, total = report.layers_bit_equal, len(report.served)

@@ -187,6 +187,35 @@ def test_weights_that_have_no_source_are_an_error():
         copy_weights(small, large)
 
 
+@pytest.mark.parametrize("precision", [None, "dynamic_wi4_afp32"])
+def test_mixed_bfloat16_is_for_products_of_floats_in_training(precision):
+    plain, data = Transducer(still(), TOKENIZER, precision), batch()
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        mixed = plain.with_precision(plain.policy)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    kinds = {type(d.product).__name__ for d in mixed.dense_layers() if d.spec.weight is None}
+    assert kinds == {"BFloat16Product"}
+    assert {w.dtype for w in mixed.trainable_variables} == {"float32"}
+    fine, coarse = (ops.convert_to_numpy(m.logits(data)) for m in (plain, mixed))
+    assert 0 < np.abs(coarse - fine).max() < 0.03 * np.abs(fine).max()
+    encoders = [
+        ops.convert_to_numpy(m.encode(data["audio"], data["audio_length"])[0])
+        for m in (plain, mixed)
+    ]
+    assert np.array_equal(*encoders) == (precision is not None)
+    mixed.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    losses = mixed.fit(data, batch_size=2, epochs=20, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with pytest.raises(ValueError, match="computes in float16; expected float32 or mixed_bf"):
+            Transducer(still(), TOKENIZER)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 ON_JAX = """
 import dataclasses, keras, numpy as np
 from asr_qat.models.configs import LossConfig

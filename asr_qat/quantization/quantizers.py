@@ -52,6 +52,18 @@ class FloatProduct(Product):
         return with_bias(ops.matmul(x, kernel), bias)
 
 
+class BFloat16Product(Product):
+    """``x @ kernel + bias``, the product in bfloat16: for training, on hardware that is fast at it.
+
+    Weights, bias and result are float32, as in Keras' ``mixed_bfloat16``.
+    """
+
+    def __call__(self, x, kernel, bias=None, training=False):
+        """See `Product`."""
+        y = ops.matmul(*(ops.cast(each, "bfloat16") for each in (x, as_tensor(kernel))))
+        return with_bias(ops.cast(y, "float32"), bias)
+
+
 class Float16Product(Product):
     """``x @ kernel + bias`` in float32, the kernel rounded to float16 as it will be stored."""
 
