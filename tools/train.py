@@ -49,7 +49,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="FIELD=VALUE",
         dest="fields",
-        help="of the preset, such as encoder.blocks=6",
+        help="of the preset, such as encoder.blocks=6 or loss.pruned_labels=5",
     )
     add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
     add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
@@ -75,6 +75,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--bucket-seconds", default="2,4,8", help="longest utterance of each bucket (2,4,8)")
     add("--sentencepiece", type=int, metavar="SIZE", help="word pieces instead of characters")
     add("--no-augment", action="store_true", help="leave the waveforms as they are")
+    add("--noise", action="append", default=[], metavar="MANIFEST", help="recorded noise to add")
+    add("--rooms", action="append", default=[], metavar="MANIFEST", help="impulse responses")
+    add("--bfloat16", action="store_true", help="products of float layers in bfloat16")
     add("--max-bad-share", type=float, default=0.02, help="of unreadable recordings (0.02)")
     add("--sparsity", type=float, metavar="SHARE", help="of zeros in each layer, such as 0.5")
     add("--prune", metavar="REGEX", help="layers that --sparsity is for, by path (all)")
@@ -106,14 +109,14 @@ def _replace(config, names, value, setting):
     old = getattr(config, names[0])
     if len(names) > 1 and dataclasses.is_dataclass(old):
         new = _replace(old, names[1:], value, setting)
-    elif len(names) == 1 and isinstance(old, (int, float)):
+    elif len(names) == 1 and isinstance(old, (int, float, str)):
         try:
             new = type(old)(value)
         except ValueError:
             kind = type(old).__name__
             raise ValueError(f"--set {setting!r}: {value!r} is no {kind}") from None
     else:
-        raise ValueError(f"--set {setting!r}: {'.'.join(names)!r} is not a single number")
+        raise ValueError(f"--set {setting!r}: {'.'.join(names)!r} is not a single number or word")
     return dataclasses.replace(config, **{names[0]: new})
 
 
@@ -204,7 +207,13 @@ def run(args: argparse.Namespace) -> int:
         batch_size=args.batch_size,
         bucket_seconds=tuple(float(s) for s in args.bucket_seconds.split(",")),
         max_bad_share=args.max_bad_share,
+        noise=tuple(args.noise),
+        rooms=tuple(args.rooms),
     )
+    if args.no_augment and (args.noise or args.rooms):
+        raise ValueError("--noise and --rooms: expected no --no-augment, which leaves them out")
+    if args.bfloat16:
+        keras.config.set_dtype_policy("mixed_bfloat16")
     if args.no_augment:
         batches = dataclasses.replace(batches, augment=None)
     out, pruning = Path(args.out), pruning_config(args)

@@ -155,7 +155,13 @@ def make_dataset(
 
 
 class BatchSource:
-    """Random access to the batches of a corpus; see `make_dataset` for the arguments."""
+    """Random access to the batches of a corpus; see `make_dataset` for the arguments.
+
+    Attributes:
+        utterances: the corpus.
+        buckets: shapes of the batches.
+        batch_size: rows of a batch, of all processes together.
+    """
 
     def __init__(
         self,
@@ -210,7 +216,7 @@ class BatchSource:
         self._start = start_step
         self._pad_second = pad_second
         self._shuffle = shuffle
-        self._batch_size = batch_size
+        self.batch_size = batch_size
         share = batch_size // process_count
         self._own_rows = range(process_index * share, (process_index + 1) * share)
         self._recordings = Recordings(self.utterances, max_bad_share, cache_bytes)
@@ -261,8 +267,8 @@ class BatchSource:
 
     def _plan(self, epoch: int) -> list[PlannedBatch]:
         if self._shuffle:
-            return training_plan(self.buckets, self._batch_size, self._seed, epoch)
-        return evaluation_plan(self.buckets, self._batch_size)
+            return training_plan(self.buckets, self.batch_size, self._seed, epoch)
+        return evaluation_plan(self.buckets, self.batch_size)
 
     def _rows(self, members: Sequence[int], epoch: int, room: int) -> list["_Row"]:
         """The rows of a batch that are this process' own."""

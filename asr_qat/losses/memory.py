@@ -20,9 +20,9 @@ def fused_bytes(
     """
     cells = batch * time * (labels + 1)
     rows = max(1, min(cells, slice_bytes // (FLOAT * max(vocabulary, dim))))
-    of_slice = rows * (2 * vocabulary + 4 * dim)  # logits and their gradient, hidden and inward
-    of_cells = 12 * cells  # scores, skewed and not, and what the recursions say of them
-    of_gradients = 2 * (batch * (time + labels + 1) * dim + vocabulary * (dim + 1))
+    of_slice = rows * (2 * vocabulary + 3 * dim)  # logits and their gradient, hidden and inward
+    of_cells = 8 * cells  # scores, skewed and not, and what the recursions say of them
+    of_gradients = batch * (time + labels + 1) * dim + vocabulary * (dim + 1)
     return FLOAT * (of_slice + of_cells + of_gradients)
 
 

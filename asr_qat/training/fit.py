@@ -18,7 +18,7 @@ from asr_qat.training.checkpoints import Checkpoints, Resume, require_settings
 from asr_qat.training.dev_sample import DevSample
 from asr_qat.training.feed import Feed
 from asr_qat.training.history import History
-from asr_qat.training.monitor import Speed, StopOnNotFinite, last_good
+from asr_qat.training.monitor import Speed, StopOnNotFinite, last_good, loss_memory
 from asr_qat.training.schedules import WarmupInverseSqrt, warmup_cosine
 
 SCHEDULES = ("cosine", "inverse_sqrt")
@@ -180,6 +180,8 @@ def fit(
     ]
     if checkpoint is not None and verbose != 0:
         print(f"goes on from step {resume.step} of {steps} ({checkpoint.path})", file=sys.stderr)
+    if verbose != 0:
+        print(loss_memory(model, train.source), file=sys.stderr)
     feeds = [Feed(each) for each in (train, valid) if each is not None]
     try:
         model.fit(

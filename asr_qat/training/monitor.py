@@ -12,6 +12,8 @@ from keras import ops
 from asr_qat.data.audio import SAMPLE_RATE
 from asr_qat.data.pipeline import BatchSource
 from asr_qat.data.plan import Bucket
+from asr_qat.losses.memory import fused_bytes, logits_bytes
+from asr_qat.models.transducer import Transducer
 from asr_qat.training.checkpoint_files import checkpoint_paths, step_of
 
 
@@ -60,6 +62,20 @@ def last_good(folder: Path) -> str:
 def describe(bucket: Bucket) -> str:
     """A batch's shape in words."""
     return f"{bucket.samples / SAMPLE_RATE:.1f} s x {bucket.labels} labels"
+
+
+def loss_memory(model: Transducer, source: BatchSource) -> str:
+    """What the loss of the largest batch takes, in words."""
+    largest = max(source.buckets, key=lambda bucket: bucket.samples * (bucket.labels + 1))
+    features = largest.samples // model.frontend.hop_samples
+    frames = max(one.lengths(features) for one in model.passes)
+    sizes = (source.batch_size, frames, largest.labels, model.vocabulary_size)
+    fused = fused_bytes(*sizes, model.config.joint.dim)
+    return (
+        f"the loss takes about {fused / 2**20:.0f} MiB at most; the logits of that batch, "
+        f"{list(sizes[:2])} x {largest.labels + 1} x {sizes[3]}, would take "
+        f"{logits_bytes(*sizes) / 2**20:.0f} MiB"
+    )
 
 
 class Speed(keras.callbacks.Callback):

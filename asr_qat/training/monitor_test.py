@@ -1,11 +1,14 @@
 import io
+import re
 
 import keras
 import pytest
 
+from asr_qat.models.presets import nano
+from asr_qat.models.transducer import Transducer
 from asr_qat.training.feed import Feed
 from asr_qat.training.fit_test import data
-from asr_qat.training.monitor import Speed
+from asr_qat.training.monitor import Speed, loss_memory
 from asr_qat.training.testing import TinyModel, noise_corpus
 
 
@@ -42,3 +45,13 @@ def test_speed(corpus):
     assert history["audio_h_per_h"][1] == pytest.approx(audio / seconds)
     assert history["step_ms"][0] < 1000 * speed.total_seconds / 5  # compilation is left out
     assert history["learning_rate"] == [pytest.approx(1e-3)] * 2
+
+
+def test_the_memory_of_the_loss_is_told(corpus):
+    train = data(corpus)
+    model = Transducer(nano(), {"pieces": ["<blank>", *"abcdefg"]})
+    bucket = max(train.source.buckets, key=lambda bucket: bucket.samples)
+    found = loss_memory(model, train.source)
+    frames, width = bucket.samples // 640, bucket.labels + 1
+    assert f"[{train.source.batch_size}, {frames}] x {width} x 8, would take 0 MiB" in found
+    assert re.match(r"the loss takes about \d MiB at most; ", found)

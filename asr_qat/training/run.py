@@ -8,14 +8,16 @@ import platform
 import shutil
 import subprocess
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import keras
 
 from asr_qat.data.augment import WaveAugment
-from asr_qat.data.manifest import Utterance
+from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.data.pipeline import make_dataset
+from asr_qat.data.sounds import RecordedSounds
 from asr_qat.data.tokenizer import Tokenizer
 from asr_qat.models.configs import TransducerConfig
 from asr_qat.models.transducer import Transducer
@@ -34,6 +36,16 @@ class BatchConfig:
     bucket_seconds: tuple[float, ...] = (2.0, 4.0, 8.0)  # longest utterance of each bucket
     augment: WaveAugment | None = WaveAugment()
     max_bad_share: float = 0.02  # of recordings that cannot be read
+    noise: tuple[str, ...] = ()  # manifests of recorded noise to add
+    rooms: tuple[str, ...] = ()  # of impulse responses of rooms
+
+    def sounds(self) -> RecordedSounds | None:
+        """Noise and rooms to augment with; None where there are none."""
+        if not self.noise and not self.rooms:
+            return None
+        read = (chain.from_iterable(map(read_manifest, m)) for m in (self.noise, self.rooms))
+        noises, rooms = (list(rows) for rows in read)
+        return RecordedSounds(noises, rooms, max_bad_share=self.max_bad_share)
 
 
 def load_model(path: str | os.PathLike[str]) -> Transducer:
@@ -113,6 +125,7 @@ def train_model(
         epochs=None,
         shuffle=True,
         augment=batches.augment,
+        sounds=batches.sounds(),
         start_step=0 if checkpoint is None else checkpoint.metadata["step"],
         **common,
     )
