@@ -18,6 +18,7 @@ from asr_qat.models.configs import (
     FunnelStageConfig,
     JointConfig,
     LookaheadStageConfig,
+    LossConfig,
     RecurrentConfig,
     RecurrentDecoderConfig,
     SpecAugmentConfig,
@@ -57,11 +58,12 @@ def nano_lstm() -> TransducerConfig:
 
 
 def nano_cifg_sru() -> TransducerConfig:
-    """For tests: a CIFG encoder, an SRU prediction network."""
+    """For tests: a CIFG encoder, an SRU prediction network; HAT's blank, and all losses."""
     return TransducerConfig(
         encoder=RecurrentConfig(cell="cifg", units=48, projection=32, layers=2, reduce_after=1),
         prediction=RecurrentDecoderConfig(embedding=16, cell="sru", units=48, projection=32),
-        joint=JointConfig(dim=32, tied=False),
+        joint=JointConfig(dim=32, tied=False, distribution="factorized_blank"),
+        loss=LossConfig(fast_emit=0.01, ctc_weight=0.3, pruned_labels=3),
     )
 
 
