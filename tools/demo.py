@@ -60,8 +60,11 @@ class Stages:
 
 def run(args: argparse.Namespace) -> int:
     """Runs the stages and prints the table."""
+    from asr_qat.training.compile_cache import default_folder, use_compile_cache
+
     from .tensorflow_quiet import quiet_tensorflow
 
+    use_compile_cache(default_folder())
     quiet_tensorflow()
     from asr_qat.data.audio import load_audio
     from asr_qat.data.manifest import read_manifest
