@@ -35,9 +35,10 @@ def reference(stay, emit, frames, labels):
 
 def ours(stay, emit, frames, labels):
     time, width = stay.shape[1:]
-    lengths = (ops.convert_to_tensor(np.asarray(x, np.int32)) for x in (frames, labels))
-    cells = Cells.of(*lengths, time, width)
-    found = align(*(ops.convert_to_tensor(x.astype("float32")) for x in (stay, emit)), cells)
+    frames, labels = (ops.convert_to_tensor(np.asarray(x, np.int32)) for x in (frames, labels))
+    cells = Cells.of(frames, labels, time, width)
+    stay, emit = (ops.convert_to_tensor(x.astype("float32")) for x in (stay, emit))
+    found = align(stay, emit, cells)
     moves = move_probabilities(found.share, cells)
     return [ops.convert_to_numpy(x) for x in (found.log_likelihood, *moves)]
 

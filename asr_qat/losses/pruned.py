@@ -52,7 +52,7 @@ def additive_rnnt_loss(
     time, width = ops.shape(stay)[1:]
     cells = Cells.of(frame_lengths, label_lengths, time, width)
     loss = lattice_loss(stay, emit, cells)
-    share = align(*(ops.stop_gradient(x) for x in (stay, emit)), cells).share
+    share = align(ops.stop_gradient(stay), ops.stop_gradient(emit), cells).share
     stays, emits = move_probabilities(share, cells)
     return loss, ops.stop_gradient(stays + emits)
 
