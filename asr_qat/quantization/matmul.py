@@ -112,8 +112,10 @@ def through_weight_rounding(dw, kernel, codes, scale, weight):
     The rounding is passed straight through; a clipped weight (only with a divisor above qmax)
     gets none. The scale's gradient is ``sum_k dw * (code - w / scale)``, LSQ's (1902.08153).
     """
-    ratio = kernel / scale
-    inside = ops.cast(ops.abs(ratio) <= weight.qmax + 0.5, dw.dtype)
-    dkernel = dw * inside
-    dscale = ops.sum(dw * (ops.cast(codes, dw.dtype) - ratio * inside), axis=0)
-    return dkernel, dscale
+    ratio = kernel * (1.0 / scale)
+    if (weight.divisor or 0.0) > weight.qmax + 0.5:
+        inside = ops.cast(ops.abs(ratio) <= weight.qmax + 0.5, dw.dtype)
+        dkernel, ratio = dw * inside, ratio * inside
+    else:
+        dkernel = dw
+    return dkernel, ops.sum(dw * (ops.cast(codes, dw.dtype) - ratio), axis=0)
