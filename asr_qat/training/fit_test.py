@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 
 from asr_qat.data.augment import WaveAugment
+from asr_qat.data.corpus import finish_corpus, plan_corpus, write_shard
 from asr_qat.data.pipeline import make_dataset
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.training.checkpoint_files import FOLDER, CheckpointError, checkpoint_paths, newest_good
@@ -223,12 +225,29 @@ class Vanish(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         for utterance in self.corpus:
-            utterance.audio_filepath.unlink(missing_ok=True)
+            Path(str(utterance.audio_filepath).partition("#")[0]).unlink(missing_ok=True)
 
 
 def test_recordings_that_vanish_are_named(tmp_path):
     corpus = noise_corpus(tmp_path, 40, (0.4, 1.2))
     message = r"(?s)recordings cannot be read.*wav.*; the same command goes on from step \d+"
+    with pytest.raises(ValueError, match=message):
+        fit(
+            TinyModel(),
+            data(corpus, cache_bytes=0),
+            CONFIG,
+            tmp_path / "run",
+            callbacks=[Vanish(corpus)],
+            verbose=0,
+        )
+
+
+def test_a_shard_that_vanishes_is_named(tmp_path):
+    recordings = noise_corpus(tmp_path, 40, (0.4, 1.2))
+    for task in plan_corpus(recordings, tmp_path / "shards", "all", shards=4):
+        write_shard(task)
+    corpus = finish_corpus(tmp_path / "shards", "all", shards=4, max_bad_share=0.0).utterances
+    message = r"all-0000\d-of-00004\.array_record.*; the same command goes on from step \d+"
     with pytest.raises(ValueError, match=message):
         fit(
             TinyModel(),
