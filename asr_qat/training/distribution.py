@@ -44,6 +44,10 @@ class Workers:
         """In which models are made, compiled and trained."""
         return contextlib.nullcontext()
 
+    def apart(self) -> contextlib.AbstractContextManager[Any]:
+        """Within a scope: what one process does with Keras and the others do not."""
+        return contextlib.nullcontext()
+
     def prepare(self, model: keras.Model) -> None:
         """Lets the training steps of a compiled model be steps of all processes.
 

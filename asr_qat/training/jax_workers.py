@@ -45,6 +45,16 @@ class JaxWorkers(Workers):
         """See `Workers.scope`."""
         return self._distribution.scope()
 
+    @contextlib.contextmanager
+    def apart(self):
+        """See `Workers.apart`; a variable made in the scope would wait for the others'."""
+        before = keras.distribution.distribution()
+        keras.distribution.set_distribution(None)
+        try:
+            yield
+        finally:
+            keras.distribution.set_distribution(before)
+
     def prepare(self, model: keras.Model) -> None:
         """See `Workers.prepare`.
 

@@ -130,7 +130,11 @@ def train_model(
         process_count=workers.process_count,
         **common,
     )
-    held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
+    # Keras on JAX may look for a batch beyond the last one, before it begins anew in each epoch.
+    rounds = 1 if keras.backend.backend() == "tensorflow" else None
+    held_out = (
+        make_dataset(valid, tokenizer, epochs=rounds, shuffle=False, **common) if valid else None
+    )
     chosen = choose(valid, training.dev_utterances, batches.bucket_seconds[-1])
     steps = data.steps_per_epoch * training.epochs
     notes = {
@@ -172,7 +176,8 @@ def train_model(
         temporary = folder / "run.json.partial"
         temporary.write_text(json.dumps(record, indent=1) + "\n")
         os.replace(temporary, folder / "run.json")
-        save(model, folder / "model.keras")  # last: its presence says that the run is finished
+        with workers.apart():
+            save(model, folder / "model.keras")  # last: it says that the run is finished
         shutil.rmtree(folder / FOLDER, ignore_errors=True)
     workers.wait()  # what comes next in the others may read the model
     return record
