@@ -78,6 +78,7 @@ def train(out: Path, corpus_folder: Path, config: WorkerRun) -> None:
             print(json.dumps({"loss": float(logs["loss"])}), flush=True)
             self.steps += 1
             if self.steps == config.kill_after and workers.process_index in config.killed:
+                time.sleep(0.5)  # until the others have this step, too
                 os.kill(os.getpid(), 9)
 
     corpus_folder = corpus_folder / str(workers.process_index)
