@@ -8,15 +8,10 @@ import numpy as np
 import pytest
 
 from asr_qat.training.checkpoint_files import FOLDER, checkpoint_paths, step_of
-from asr_qat.training.distribution import (
-    ALONE,
-    Workers,
-    cluster,
-    keras_processes,
-    workers_from_environment,
-)
+from asr_qat.training.distribution import cluster, keras_processes, workers_from_environment
 from asr_qat.training.run import load_model
 from asr_qat.training.worker_testing import WorkerRun, run
+from asr_qat.training.workers import ALONE, Workers
 
 # Of losses and of weights: other orders of addition.
 TOLERANCE = 1e-5
@@ -103,17 +98,21 @@ def test_two_processes_train_as_one_does(backend, tmp_path):
     (one,) = run(tmp_path / "one", tmp_path / "corpus", config, backend)
     assert one.code == 0, one.errors
 
-    two = tmp_path / "two"
-    killed = dataclasses.replace(config, kill_after=7)  # a step after the checkpoint of step 6
-    begun = run(two, tmp_path / "corpus", killed, backend, 2)
-    assert all(each.code for each in begun), begun
-    assert [step_of(path) for path in checkpoint_paths(two / FOLDER)] == [3, 4, 6]
+    two, begun = tmp_path / "two", []
+    if backend == "tensorflow":  # on JAX all of this takes twice as long: benchmarks/two_workers.py
+        killed = dataclasses.replace(config, kill_after=7)
+        begun = run(two, tmp_path / "corpus", killed, backend, 2)
+        assert all(each.code for each in begun), begun
+        assert [step_of(path) for path in checkpoint_paths(two / FOLDER)] == [3, 4, 6]
     ended = run(two, tmp_path / "corpus", config, backend, 2)
     assert [each.code for each in ended] == [0, 0], ended
 
     # Global losses, on both, and those of one process.
-    assert begun[0].losses[:6] == begun[1].losses[:6] and ended[0].losses == ended[1].losses
-    losses = [*begun[0].losses[:6], *ended[0].losses]
+    curves = [
+        [*(begun[i].losses[:6] if begun else ()), *ended[i].losses] for i in range(len(ended))
+    ]
+    losses = curves[0]
+    assert curves[1] == losses
     assert len(losses) == len(one.losses) == 8
     np.testing.assert_allclose(losses, one.losses, rtol=TOLERANCE)
     assert one.losses[-1] < 0.8 * one.losses[0]
@@ -122,8 +121,8 @@ def test_two_processes_train_as_one_does(backend, tmp_path):
         np.testing.assert_allclose(a, b, atol=TOLERANCE)
 
     assert names(two) == {"model", "run", "history", "logs"}
-    # An event file for each of the two times that it was begun.
-    assert len(list((two / "logs" / "train").iterdir())) == 2
+    # An event file for each time that it was begun.
+    assert len(list((two / "logs" / "train").iterdir())) == (2 if begun else 1)
     assert json.loads((two / "run.json").read_text())["processes"] == 2
     assert zipfile.is_zipfile(two / "model.keras")
 

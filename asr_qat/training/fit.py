@@ -16,11 +16,11 @@ from asr_qat.training.board import Board
 from asr_qat.training.checkpoint_files import FOLDER, Checkpoint, CheckpointError
 from asr_qat.training.checkpoints import Checkpoints, Resume, require_settings
 from asr_qat.training.dev_sample import DevSample
-from asr_qat.training.distribution import ALONE, SameWeights, Workers
 from asr_qat.training.feed import Feed
 from asr_qat.training.history import History
 from asr_qat.training.monitor import Speed, StopOnNotFinite, last_good
 from asr_qat.training.schedules import WarmupInverseSqrt, warmup_cosine
+from asr_qat.training.workers import ALONE, SameWeights, Workers
 
 SCHEDULES = ("cosine", "inverse_sqrt")
 

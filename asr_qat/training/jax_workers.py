@@ -16,7 +16,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import PartitionSpec
 from keras import ops
 
-from asr_qat.training.distribution import SEED_STRIDE, Workers, is_seed
+from asr_qat.training.workers import SEED_STRIDE, Workers, is_seed
 
 
 class JaxWorkers(Workers):

@@ -21,10 +21,10 @@ from asr_qat.models.configs import TransducerConfig
 from asr_qat.models.transducer import Transducer
 from asr_qat.training.checkpoint_files import FOLDER, newest_good
 from asr_qat.training.dev_sample import DevSample, choose
-from asr_qat.training.distribution import ALONE, Workers
 from asr_qat.training.fit import TrainingConfig, fit, save
 from asr_qat.training.history import by_name
 from asr_qat.training.pruning import PruningConfig, sparsity_report
+from asr_qat.training.workers import ALONE, Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from asr_qat.training.distribution import SEED_STRIDE, Workers, is_seed
+from asr_qat.training.workers import SEED_STRIDE, Workers, is_seed
 
 
 class TensorFlowWorkers(Workers):
@@ -63,15 +63,14 @@ class TensorFlowWorkers(Workers):
 
     def gather(self, values: np.ndarray) -> np.ndarray:
         """See `Workers.gather`."""
+        return self._every(tf.constant(values[None])).numpy()
 
-        @tf.function
-        def every(mine):
-            def gather(x):
-                return tf.distribute.get_replica_context().all_gather(tf.identity(x), axis=0)
+    @tf.function(reduce_retracing=True)
+    def _every(self, values):
+        def gather(mine):
+            return tf.distribute.get_replica_context().all_gather(tf.identity(mine), axis=0)
 
-            return self._strategy.run(gather, args=(mine,))
-
-        return every(tf.constant(values[None])).numpy()
+        return self._strategy.run(gather, args=(values,))
 
 
 class _Step:

@@ -188,6 +188,8 @@ def free_ports(count: int) -> list[int]:
 def variables(backend: str, addresses: list[str], index: int) -> dict[str, str]:
     """Of the environment of one process of several."""
     found = {"KERAS_BACKEND": backend, "TF_CPP_MIN_LOG_LEVEL": "2", "TF_CONFIG": ""}
+    # Most of the time of so short a run is XLA's.
+    found["JAX_DISABLE_MOST_OPTIMIZATIONS"] = "1"
     if len(addresses) > 1 and backend == "tensorflow":
         task = {"type": "worker", "index": index}
         found["TF_CONFIG"] = json.dumps({"cluster": {"worker": addresses}, "task": task})
