@@ -205,6 +205,13 @@ def fit(
         )
     except Exception as error:
         cause = next((feed.error for feed in feeds if feed.error is not None), None)
+        if cause is None and isinstance(error, workers.lost):
+            reason = " ".join(str(error).split())[-500:]
+            raise ValueError(
+                f"process {workers.process_index} of {workers.process_count}: another one has "
+                f"ended or cannot be reached; when all are started again, "
+                f"{last_good(folder / FOLDER)}. What was said: {reason}"
+            ) from error
         if cause is None:
             raise
         raise ValueError(f"{cause}; {last_good(folder / FOLDER)}") from error

@@ -30,6 +30,8 @@ class JaxWorkers(Workers):
         ValueError: if a process has several accelerators.
     """
 
+    lost = (jax.errors.JaxRuntimeError,)
+
     def __init__(self, process_index: int, process_count: int):
         self.process_index, self.process_count = process_index, process_count
         keras.distribution.initialize()

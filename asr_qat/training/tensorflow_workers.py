@@ -28,6 +28,13 @@ class TensorFlowWorkers(Workers):
         ValueError: if a process has several accelerators.
     """
 
+    lost = (
+        tf.errors.UnavailableError,
+        tf.errors.AbortedError,
+        tf.errors.CancelledError,
+        tf.errors.DeadlineExceededError,
+    )
+
     def __init__(self, process_index: int, process_count: int):
         self.process_index, self.process_count = process_index, process_count
         self._strategy = tf.distribute.MultiWorkerMirroredStrategy()

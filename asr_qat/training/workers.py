@@ -27,10 +27,12 @@ class Workers:
     Attributes:
         process_index: of this process, from 0.
         process_count: of all of them.
+        lost: exceptions that a step raises when another process is gone.
     """
 
     process_index: int = 0
     process_count: int = 1
+    lost: tuple[type[Exception], ...] = ()
 
     @property
     def is_chief(self) -> bool:
