@@ -26,6 +26,8 @@ says the compressed size), not faster: no kernel of TFLite skips the zeros of 4-
 
 A run that was interrupted, however it was, goes on from its last checkpoint when the same command
 is given again, and ends as it would have without the interruption, bit for bit: docs/training.md.
+Several machines train one model when TF_CONFIG (TensorFlow) or KERAS_DISTRIBUTION_... (JAX) names
+them; --batch-size is that of all together: docs/more_machines.md.
 Watch it with: tensorboard --logdir runs, or asr-qat summary runs/*"""
 
 
@@ -180,6 +182,9 @@ def run(args: argparse.Namespace) -> int:
     quiet_tensorflow()
     import keras
 
+    from asr_qat.training.distribution import workers_from_environment
+
+    workers = workers_from_environment()  # before Keras makes anything
     from asr_qat.data.manifest import read_manifest
     from asr_qat.data.tokenizer import (
         CharacterTokenizer,
@@ -220,9 +225,11 @@ def run(args: argparse.Namespace) -> int:
 
     def one_run(folder, rules, init, epochs, rate, pruning=None):
         keras.utils.set_random_seed(args.seed)
-        model = make_model(config, tokenizer, rules, init)
-        print_precision(model, sys.stderr)
-        with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
+        # The second: Keras' progress bar.
+        with workers.scope(), contextlib.redirect_stdout(sys.stderr):
+            model = make_model(config, tokenizer, rules, init)
+            if workers.is_chief:
+                print_precision(model, sys.stderr)
             return train_model(
                 model,
                 train,
@@ -233,6 +240,7 @@ def run(args: argparse.Namespace) -> int:
                 valid=valid,
                 pruning=pruning,
                 verbose=0 if args.json else 1 if sys.stderr.isatty() else 2,
+                workers=workers,
             )
 
     init = args.init
@@ -242,6 +250,8 @@ def run(args: argparse.Namespace) -> int:
         init = str(out / "float" / "model.keras")
     rate = args.learning_rate or (5e-4 if init else 1.5e-3)
     record = one_run(out, precision, init, args.epochs, rate, pruning)
+    if not workers.is_chief:
+        return 0
     if args.json:
         print(json.dumps({"model": str(out / "model.keras"), **record}))
     else:

@@ -172,6 +172,7 @@ class Checkpoints(keras.callbacks.Callback):
         settings: JSON-ready; what a run must have to go on from here (`require_settings`).
         notes: JSON-ready; what else is written.
         parts: callbacks with state of their own.
+        writes: whether this process is the one of several that writes.
 
     Raises:
         CheckpointError: for numbers out of range; in ``fit``, if a checkpoint cannot be written,
@@ -188,6 +189,7 @@ class Checkpoints(keras.callbacks.Callback):
         settings: Mapping[str, Any],
         notes: Mapping[str, Any] | None = None,
         parts: Sequence[Part] = (),
+        writes: bool = True,
     ):
         super().__init__()
         if every < 1 or keep < 1:
@@ -197,7 +199,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.folder, self.steps_per_epoch = folder, steps_per_epoch
         self.every, self.keep = every, keep
         self.settings, self.notes = dict(settings), dict(notes or {})
-        self.parts = tuple(parts)
+        self.parts, self.writes = tuple(parts), writes
         self._epoch = 0
 
     def on_epoch_begin(self, epoch, logs=None):
@@ -218,6 +220,8 @@ class Checkpoints(keras.callbacks.Callback):
     def _write(self, step):
         arrays = model_state(self.model)
         require_finite(arrays, step)
+        if not self.writes:  # what is above is the same in every process, errors included
+            return
         states = {}
         for part in self.parts:
             values = part.get_state()

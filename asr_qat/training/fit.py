@@ -20,6 +20,7 @@ from asr_qat.training.feed import Feed
 from asr_qat.training.history import History
 from asr_qat.training.monitor import Speed, StopOnNotFinite, last_good, loss_memory
 from asr_qat.training.schedules import WarmupInverseSqrt, warmup_cosine
+from asr_qat.training.workers import ALONE, SameWeights, Workers
 
 SCHEDULES = ("cosine", "inverse_sqrt")
 
@@ -111,7 +112,8 @@ def fit(
     sample: DevSample | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
-) -> Speed:
+    workers: Workers = ALONE,
+) -> tuple[Speed, History]:
     """Trains; writes ``checkpoints/``, ``history.csv`` and TensorBoard's ``logs/`` as it goes.
 
     Args:
@@ -128,6 +130,8 @@ def fit(
         callbacks: further Keras callbacks, such as `asr_qat.training.pruning.Pruning`; what they
             add to an epoch's logs is written too.
         verbose: as in Keras.
+        workers: the processes that train the model, each with its part of `train`; the model was
+            made in their scope. Only the chief writes.
 
     Raises:
         CheckpointError: if a checkpoint cannot be written, or is of another run.
@@ -135,10 +139,13 @@ def fit(
         ValueError: if the data fail.
 
     Returns:
-        How fast it went, with totals of the whole run.
+        How fast it went, with totals of the whole run, and the values of its epochs.
     """
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    if workers.is_chief:
+        folder.mkdir(parents=True, exist_ok=True)
+    else:
+        verbose = 0
     settings = dict(settings or {})
     epoch_steps = train.steps_per_epoch
     steps = epoch_steps * config.epochs
@@ -151,22 +158,24 @@ def fit(
             )
     optimizer = make_optimizer(config, steps)
     model.compile(optimizer=optimizer, jit_compile=config.jit_compile)
+    workers.prepare(model)
     optimizer.build(model.trainable_variables)  # for the state in a checkpoint
     stream = None if verbose == 0 else sys.stderr
     speed = Speed(train.source, stream, below_bar=verbose in ("auto", 1))
-    history = History(folder / "history.csv")
+    history = History(folder / "history.csv" if workers.is_chief else None)
     average = AverageWeights(config.average_last, config.epochs) if config.average_last else None
     parts = [each for each in (speed, history, average) if each is not None]
     resume = Resume(checkpoint, epoch_steps, parts)
     ordered = [
         resume,
+        SameWeights(workers) if workers.process_count > 1 else None,
         StopOnNotFinite(epoch_steps, folder / FOLDER),
         speed,
         average,
         EvaluateAverages() if config.ema_momentum else None,
         *callbacks,
         sample,
-        Board(folder / "logs", sample),
+        Board(folder / "logs", sample) if workers.is_chief else None,
         history,
         Checkpoints(
             folder / FOLDER,
@@ -176,6 +185,7 @@ def fit(
             settings=settings,
             notes=notes,
             parts=parts,
+            writes=workers.is_chief,
         ),
     ]
     if checkpoint is not None and verbose != 0:
@@ -197,10 +207,17 @@ def fit(
         )
     except Exception as error:
         cause = next((feed.error for feed in feeds if feed.error is not None), None)
+        if cause is None and isinstance(error, workers.lost):
+            reason = " ".join(str(error).split())[-500:]
+            raise ValueError(
+                f"process {workers.process_index} of {workers.process_count}: another one has "
+                f"ended or cannot be reached; when all are started again, "
+                f"{last_good(folder / FOLDER)}. What was said: {reason}"
+            ) from error
         if cause is None:
             raise
         raise ValueError(f"{cause}; {last_good(folder / FOLDER)}") from error
-    return speed
+    return speed, history
 
 
 def save(model: keras.Model, path: Path) -> None:

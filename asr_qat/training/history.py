@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import keras
 def read_history(path: Path) -> dict[str, list[float]]:
     """Values by name, one an epoch, of all parts of a run."""
     with path.open(newline="") as file:
-        rows = list(csv.DictReader(file))
+        return by_name(list(csv.DictReader(file)))
+
+
+def by_name(rows: Sequence[Mapping[str, Any]]) -> dict[str, list[float]]:
+    """The same of a table's rows; a name that the first lacks is left out."""
     names = [name for name, value in rows[0].items() if name != "epoch" and value != "NA"]
     return {name: [float(row[name]) for row in rows] for name in names}
 
@@ -24,12 +29,12 @@ class History(keras.callbacks.Callback):
     each epoch once.
 
     Args:
-        path: of the file, which is always whole.
+        path: of the file, which is always whole; None for no file.
     """
 
     name = "history"
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path | None):
         super().__init__()
         self.path = path
         self.rows: list[dict[str, Any]] = []
@@ -37,7 +42,7 @@ class History(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Adds the epoch's row."""
         self.rows.append({"epoch": epoch, **{k: float(v) for k, v in (logs or {}).items()}})
-        write_rows(self.path, self.rows)
+        self._write()
 
     def get_state(self):
         """The rows."""
@@ -46,7 +51,10 @@ class History(keras.callbacks.Callback):
     def set_state(self, state):
         """Goes on after these rows."""
         self.rows = list(state["rows"])
-        if self.rows:
+        self._write()
+
+    def _write(self):
+        if self.path is not None and self.rows:
             write_rows(self.path, self.rows)
 
 

@@ -24,8 +24,9 @@ from asr_qat.models.transducer import Transducer
 from asr_qat.training.checkpoint_files import FOLDER, newest_good
 from asr_qat.training.dev_sample import DevSample, choose
 from asr_qat.training.fit import TrainingConfig, fit, save
-from asr_qat.training.history import read_history
+from asr_qat.training.history import by_name
 from asr_qat.training.pruning import PruningConfig, sparsity_report
+from asr_qat.training.workers import ALONE, Workers
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -92,11 +93,15 @@ def train_model(
     pruning: PruningConfig | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     verbose: int | str = "auto",
+    workers: Workers = ALONE,
 ) -> dict[str, Any]:
     """Trains the model and writes ``model.keras``, ``run.json`` and the logs into ``folder``.
 
     A run that was interrupted goes on from its last checkpoint when it is called again, and ends
     as it would have without the interruption, bit for bit.
+
+    Several processes (``workers``) all call this, each with a model made in their scope from the
+    same seed. The chief writes; to go on from a checkpoint, all must see its folder.
 
     Raises:
         ValueError: if the folder holds a finished run or the checkpoints of another one, the model
@@ -106,7 +111,15 @@ def train_model(
         The record that ``run.json`` holds: data, sizes, seeds, losses, versions, commit.
     """
     folder = Path(folder)
-    if (folder / "model.keras").exists():
+    finished = (folder / "model.keras").exists()
+    checkpoint = None if finished else newest_good(folder / FOLDER)
+    step = 0 if checkpoint is None else checkpoint.metadata["step"]
+    workers.require_same(
+        f"{folder}: step to begin at (-1: the run is finished)",
+        -1 if finished else step,
+        "a folder that all processes share",
+    )
+    if finished:
         raise ValueError(f"{folder}: holds a finished run; expected a new or an interrupted one")
     common: dict[str, Any] = {
         "batch_size": batches.batch_size,
@@ -118,7 +131,6 @@ def train_model(
         "seed": training.seed,
         "pad_second": False,
     }
-    checkpoint = newest_good(folder / FOLDER)
     data = make_dataset(
         train,
         tokenizer,
@@ -126,10 +138,16 @@ def train_model(
         shuffle=True,
         augment=batches.augment,
         sounds=batches.sounds(),
-        start_step=0 if checkpoint is None else checkpoint.metadata["step"],
+        start_step=step,
+        process_index=workers.process_index,
+        process_count=workers.process_count,
         **common,
     )
-    held_out = make_dataset(valid, tokenizer, epochs=1, shuffle=False, **common) if valid else None
+    # Keras on JAX may look for a batch beyond the last one, before it begins anew in each epoch.
+    rounds = 1 if keras.backend.backend() == "tensorflow" else None
+    held_out = (
+        make_dataset(valid, tokenizer, epochs=rounds, shuffle=False, **common) if valid else None
+    )
     chosen = choose(valid, training.dev_utterances, batches.bucket_seconds[-1])
     steps = data.steps_per_epoch * training.epochs
     notes = {
@@ -141,9 +159,10 @@ def train_model(
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
         "keras": keras.__version__,
+        "processes": workers.process_count,
         "machine": platform.processor() or platform.machine(),
     }
-    speed = fit(
+    speed, history = fit(
         model,
         data,
         training,
@@ -155,21 +174,25 @@ def train_model(
         sample=DevSample(chosen, tokenizer) if chosen else None,
         callbacks=[*callbacks, *([] if pruning is None else [pruning.callback(steps)])],
         verbose=verbose,
+        workers=workers,
     )
     record = {
         **notes,
         "batches": dataclasses.asdict(batches),
         "pruning": pruning and {**dataclasses.asdict(pruning), **sparsity_report(model).document()},
-        "history": read_history(folder / "history.csv"),
+        "history": by_name(history.rows),
         "backend": keras.backend.backend(),
         "trained_hours": round(speed.total_hours, 3),
         "trained_seconds": round(speed.total_seconds, 1),
     }
-    temporary = folder / "run.json.partial"
-    temporary.write_text(json.dumps(record, indent=1) + "\n")
-    os.replace(temporary, folder / "run.json")
-    save(model, folder / "model.keras")  # last: its presence says that the run is finished
-    shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    if workers.is_chief:
+        temporary = folder / "run.json.partial"
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        os.replace(temporary, folder / "run.json")
+        with workers.apart():
+            save(model, folder / "model.keras")  # last: it says that the run is finished
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)
+    workers.wait()  # what comes next in the others may read the model
     return record
 
 
