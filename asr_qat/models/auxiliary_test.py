@@ -21,18 +21,22 @@ def model_of(loss=None, distribution="softmax"):
     )
 
 
+EVERYTHING = LossConfig(ctc_weight=0.5, pruned_labels=2, fast_emit=0.01)
+
+
 @pytest.mark.parametrize(
-    ("loss", "distribution"),
+    ("loss", "distribution", "jit_compile"),
     [
-        (LossConfig(ctc_weight=0.5), "softmax"),
-        (LossConfig(pruned_labels=2), "softmax"),
-        (None, "factorized_blank"),
+        (LossConfig(ctc_weight=0.5), "softmax", False),
+        (LossConfig(pruned_labels=2), "softmax", False),
+        (None, "factorized_blank", False),
+        (EVERYTHING, "factorized_blank", True),
     ],
-    ids=["ctc", "pruned", "factorized_blank"],
+    ids=["ctc", "pruned", "factorized_blank", "everything"],
 )
-def test_learns_and_is_saved(loss, distribution, tmp_path):
+def test_learns_and_is_saved(loss, distribution, jit_compile, tmp_path):
     model, data = model_of(loss, distribution), batch()
-    model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+    model.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=jit_compile)
     before = float(model.evaluate(data, batch_size=2, verbose=0))
     weights = [np.array(w) for w in model.trainable_variables]
     model.fit(data, batch_size=2, epochs=60, verbose=0)
