@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from asr_qat.tools.table import print_table
-from asr_qat.training.survival import SurvivalConfig, result, run, run_with_kills
+from asr_qat.training.survival_testing import SurvivalConfig, result, run, run_with_kills
 
 
 def measure(folder, config, kills, seed):

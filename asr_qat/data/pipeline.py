@@ -50,14 +50,6 @@ class SpeechDataset(grain.IterDataset[Batch]):
         self.source = source
         self.steps_per_epoch = source.steps_per_epoch
 
-    @property
-    def failure(self) -> DataError | None:
-        """What ended the iteration, if it was the data.
-
-        TensorFlow wraps it in an error of its own, so trainers had better raise this one.
-        """
-        return self.source.failure
-
     def __iter__(self) -> grain.DatasetIterator[Batch]:
         """An iterator from the first batch, with `get_state` and `set_state`."""
         return self._parent.__iter__()
@@ -220,7 +212,6 @@ class BatchSource:
         share = batch_size // process_count
         self._own_rows = range(process_index * share, (process_index + 1) * share)
         self._recordings = Recordings(self.utterances, max_bad_share, cache_bytes)
-        self.failure: DataError | None = None
         self.plan = functools.lru_cache(maxsize=4)(self._plan)
         self.steps_per_epoch = len(self.plan(0))
         self._steps = sys.maxsize if epochs is None else epochs * self.steps_per_epoch
@@ -234,11 +225,7 @@ class BatchSource:
         """The batch of step `start_step + index`."""
         epoch, planned = self.planned(index)
         bucket = self.buckets[planned.bucket]
-        try:
-            rows = self._rows(planned.members, epoch, bucket.samples - self._tail)
-        except DataError as error:
-            self.failure = error
-            raise
+        rows = self._rows(planned.members, epoch, bucket.samples - self._tail)
         samples, width = self._shape(index, planned)
         batch = {
             "audio": np.zeros((len(rows), samples), np.float32),

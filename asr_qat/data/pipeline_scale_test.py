@@ -167,7 +167,6 @@ def test_a_shard_that_vanishes_ends_training_with_its_name(shards, threads):
     try:
         with pytest.raises(DataError, match=r"train-00001-of-00003.*missing.*Restore it") as error:
             dataset = make_dataset(utterances, TOKENIZER, **arguments)
-            assert dataset.failure is None
             for batch in dataset:
                 seen.append(batch)
                 if len(seen) == 5:
@@ -175,7 +174,6 @@ def test_a_shard_that_vanishes_ends_training_with_its_name(shards, threads):
     finally:
         os.rename(shard.with_suffix(".away"), shard)
     assert "training goes on" in str(error.value)
-    assert "train-00001-of-00003" in str(dataset.failure)  # what a trainer can show
     # Batches that were made ahead may still come, no later ones.
     assert 5 <= len(seen) <= 5 + 4 * threads + threads + 4
     rest = _batches(utterances, 40 - len(seen), **{**arguments, "start_step": len(seen)})

@@ -101,7 +101,7 @@ def _reader(shard: str) -> Any:
     except OSError as error:
         raise ShardError(
             f"{shard}: the shard is missing ({error.strerror}). Restore it, or run asr-qat prepare"
-            " again, then give the same command again; training goes on from its last epoch"
+            " again, then give the same command again; training goes on from its last checkpoint"
         ) from error
     return _open(shard, state.st_ino, state.st_size, state.st_mtime_ns, os.getpid())
 

@@ -10,6 +10,7 @@ from typing import Any
 import keras
 
 from asr_qat.data.pipeline import SpeechDataset
+from asr_qat.data.plan import DataError
 from asr_qat.models.transducer import Transducer
 from asr_qat.training.averaging import AverageWeights, EvaluateAverages
 from asr_qat.training.board import Board
@@ -207,6 +208,8 @@ def fit(
         )
     except Exception as error:
         cause = next((feed.error for feed in feeds if feed.error is not None), None)
+        if cause is None and isinstance(error, DataError):  # on JAX nothing hides it
+            cause = error
         if cause is None and isinstance(error, workers.lost):
             reason = " ".join(str(error).split())[-500:]
             raise ValueError(

@@ -158,6 +158,7 @@ def train_model(
         "steps_per_epoch": data.steps_per_epoch,
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
+        "bfloat16": model.in_bfloat16,
         "keras": keras.__version__,
         "processes": workers.process_count,
         "machine": platform.processor() or platform.machine(),
@@ -168,7 +169,10 @@ def train_model(
         training,
         folder,
         checkpoint=checkpoint,
-        settings=data_settings(train, batches, training.seed),
+        settings={
+            **data_settings(train, batches, training.seed),
+            **model_settings(model),
+        },
         notes=notes,
         valid=held_out,
         sample=DevSample(chosen, tokenizer) if chosen else None,
@@ -209,6 +213,16 @@ def data_settings(train: Sequence[Utterance], batches: BatchConfig, seed: int) -
         **dataclasses.asdict(batches),
     }
     del described["max_bad_share"]  # which may be raised to go on
+    return json.loads(json.dumps(described))
+
+
+def model_settings(model: Transducer) -> dict[str, Any]:
+    """The same of a model, beyond the shapes of its weights: precision, dropout, loss and so on."""
+    described = {
+        **{f"model {name}": value for name, value in model.config.to_dict().items()},
+        "precision": model.policy.to_list(),
+        "bfloat16": model.in_bfloat16,
+    }
     return json.loads(json.dumps(described))
 
 

@@ -9,10 +9,11 @@ import pytest
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.models.configs import EndJointConfig, EndpointerConfig
 from asr_qat.models.presets import preset
+from asr_qat.models.transducer import Transducer
 from asr_qat.training.checkpoint_files import FOLDER, checkpoint_paths, read_metadata
 from asr_qat.training.checkpoints import state_variables
 from asr_qat.training.fit import TrainingConfig
-from asr_qat.training.run import load_model, make_model, train_model
+from asr_qat.training.run import load_model, make_model, model_settings, train_model
 from asr_qat.training.testing import BATCHES, noise_corpus
 
 
@@ -141,6 +142,22 @@ def test_an_interrupted_run_goes_on(corpus, tmp_path):
     assert (parts / "model.keras").exists() and not (parts / FOLDER).exists()
     with pytest.raises(ValueError, match="holds a finished run"):
         train(corpus, parts, 4)
+
+
+def test_another_precision_or_dropout_does_not_go_on(corpus, tmp_path):
+    with pytest.raises(Interrupted):
+        train(corpus, tmp_path, 4, precision="dynamic_wi4_afp32", callbacks=[Interrupt()])
+    with pytest.raises(ValueError, match="this run has precision .*wi4_afp32.*, received .*wi8"):
+        train(corpus, tmp_path, 4, precision="dynamic_wi8_afp32")
+    model, _ = make(corpus)
+    other = dataclasses.replace(model.config.encoder, dropout=0.0)
+    changed = Transducer(dataclasses.replace(model.config, encoder=other), model.tokenizer_config)
+    found = [
+        name
+        for name, value in model_settings(model).items()
+        if value != model_settings(changed)[name]
+    ]
+    assert found == ["model encoder"]
 
 
 def test_fine_tuning_starts_from_the_float_weights(corpus, tmp_path):

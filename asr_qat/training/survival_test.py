@@ -1,4 +1,4 @@
-from asr_qat.training.survival import SurvivalConfig, result, run_with_kills, train
+from asr_qat.training.survival_testing import SurvivalConfig, result, run_with_kills, train
 
 
 def test_a_killed_run_ends_bit_for_bit_as_one_that_was_not(tmp_path):

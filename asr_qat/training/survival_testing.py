@@ -1,6 +1,6 @@
 """Training that is killed again and again must end as if it had not been.
 
-    python -m asr_qat.training.survival OUT '{"epochs": 3}'
+    python -m asr_qat.training.survival_testing OUT '{"epochs": 3}'
 
 trains a small model with all that makes a step random (dropout, SpecAugment, waveforms changed at
 random, a new order each epoch) on a corpus of noise that it makes itself, and prints a line after
@@ -153,7 +153,7 @@ def result(out: Path) -> dict[str, Any]:
 def _start(out, config):
     out.mkdir(parents=True, exist_ok=True)
     settings = json.dumps(dataclasses.asdict(config))
-    command = [sys.executable, "-m", "asr_qat.training.survival", str(out), settings]
+    command = [sys.executable, "-m", "asr_qat.training.survival_testing", str(out), settings]
     with (out / "stderr.txt").open("w") as errors:
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True)
 
