@@ -1,6 +1,7 @@
 """The whole path through the real command line, on a model too small to recognise anything."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -14,13 +15,27 @@ from asr_qat.tools.main import console
 ROOT = Path(__file__).resolve().parents[1]
 
 
-def command(*arguments, cwd=None):
+@pytest.fixture(scope="module", autouse=True)
+def own_cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+def python(*arguments, cwd=None):
+    """In a process where XLA optimizes little: it takes most of the time of so short trainings."""
+    flags = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     return subprocess.run(
-        [sys.executable, "-m", "asr_qat.tools.main", *map(str, arguments)],
+        [sys.executable, *map(str, arguments)],
         capture_output=True,
         text=True,
         cwd=cwd,
+        env={**os.environ, "XLA_FLAGS": flags},
     )
+
+
+def command(*arguments, cwd=None):
+    return python("-m", "asr_qat.tools.main", *arguments, cwd=cwd)
 
 
 def document(*arguments):
@@ -199,9 +214,7 @@ def test_the_script_in_the_readme_runs(manifest, tmp_path):
         assert old in script
         script = script.replace(old, new)
     (tmp_path / "train.jsonl").write_text(manifest.read_text())
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, cwd=tmp_path
-    )
+    done = python("-c", script, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "14 of 14 layers bit-equal" in done.stdout
     assert (tmp_path / "model.keras").exists() and (tmp_path / "model.tflite").exists()

@@ -152,6 +152,14 @@ class Transducer(keras.Model):
         with_recipe = [layer for layer in self._flatten_layers() if hasattr(layer, "apply_recipe")]
         self.policy.check([layer.path for layer in with_recipe])
 
+    def make_train_function(self, force=False):
+        """As Keras'; makes the optimizer's state before the first step is traced.
+
+        Made by the first step, it would cost a second trace on TensorFlow.
+        """
+        self.optimizer.build(self.trainable_variables)
+        return super().make_train_function(force=force)
+
     def dense_layers(self) -> list[Dense]:
         """Every layer that a precision can be chosen for, in order."""
         return [layer for layer in self._flatten_layers() if isinstance(layer, Dense)]

@@ -205,9 +205,10 @@ def test_mixed_bfloat16_is_for_products_of_floats_in_training(precision):
         for m in (plain, mixed)
     ]
     assert np.array_equal(*encoders) == (precision is not None)
-    mixed.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
-    losses = mixed.fit(data, batch_size=2, epochs=20, verbose=0).history["loss"]
-    assert losses[-1] < 0.7 * losses[0]
+    if precision is None:  # the other compiles nothing that this one and int4 alone do not
+        mixed.compile(optimizer=keras.optimizers.Adam(1e-2), jit_compile=True)
+        losses = mixed.fit(data, batch_size=2, epochs=20, verbose=0).history["loss"]
+        assert losses[-1] < 0.7 * losses[0]
     keras.config.set_dtype_policy("mixed_float16")
     try:
         with pytest.raises(ValueError, match="computes in float16; expected float32 or mixed_bf"):
@@ -241,7 +242,8 @@ def test_trains_on_jax():
     pytest.importorskip("jax")
     run = subprocess.run(
         [sys.executable, "-c", ON_JAX],
-        env={**os.environ, "KERAS_BACKEND": "jax"},
+        # Most of the time would be XLA's.
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"},
         capture_output=True,
         text=True,
         timeout=300,

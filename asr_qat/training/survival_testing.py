@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import json
 import random
+import select
 import subprocess
 import sys
 import time
@@ -112,7 +113,7 @@ def run_with_kills(out: Path, config: SurvivalConfig, kills: int, seed: int = 0)
     """Begins a run, kills it so many times, and then lets it end.
 
     Each kill comes at random after 1 to 8 steps of its process, and at random within a step (and
-    what follows it: a checkpoint, the validation); one of five before the first step.
+    what follows it: a checkpoint, the validation); one of five before the end of the first step.
 
     Raises:
         ValueError: if the run fails, or ends before the last kill.
@@ -164,7 +165,10 @@ def _killed(out, config, steps, delay):
     lines = 0
     while lines < steps and process.stdout.readline():
         lines += 1
-    time.sleep(delay)
+    if steps:
+        time.sleep(delay)
+    else:
+        select.select([process.stdout], [], [], delay)
     process.kill()  # SIGKILL
     lines += len(process.stdout.readlines())
     process.wait()
