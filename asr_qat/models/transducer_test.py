@@ -94,6 +94,22 @@ def test_fit_with_masks_and_dropout_over_several_batches():
     assert np.isfinite(history["loss"]).all()
 
 
+def test_the_step_is_traced_once():
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("the second trace was TensorFlow's")
+    traces = []
+
+    class Counting(Transducer):
+        def call(self, inputs, training=False):
+            traces.append(training)
+            return super().call(inputs, training)
+
+    model = Counting(still(), TOKENIZER)
+    model.compile(optimizer="adam", jit_compile=False)
+    model.fit(batch(), batch_size=2, epochs=2, verbose=0)
+    assert traces == [True]
+
+
 @pytest.mark.parametrize("prediction", [None, LSTM], ids=["embedding", "lstm"])
 def test_saved_and_loaded_it_is_the_same_model(prediction, tmp_path):
     rules = [("encoder/", "dynamic_wi4_afp32"), ("joint/", "weight_only_wi8_afp32")]

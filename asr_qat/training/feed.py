@@ -39,8 +39,8 @@ class Feed:
         signature = {name: spec(array) for name, array in source[0].items()}
         batches = tf.data.Dataset.from_generator(self._generate, output_signature=signature)
         options = tf.data.Options()
-        # Nothing here is to be tuned, and the thread that would do it can keep an iterator from
-        # ending for up to a minute: it is woken before the cancellation that it asks for is set.
+        # Nothing here is to be tuned, and the end of an iterator waits for the thread that would do
+        # it, which may sleep for a minute or longer.
         options.autotune.enabled = False
         # Copies a batch while the step before it runs.
         return batches.prefetch(1).with_options(options)

@@ -22,3 +22,4 @@ def test_shapes_do_not_depend_on_where_a_run_begins(corpus):
                 np.testing.assert_array_equal(array, theirs[name])
     one = Feed(data(corpus, buckets=(1.3,)))
     assert one.batches.element_spec["audio"].shape.as_list() == [None, 26240]
+    assert not one.batches.options().autotune.enabled

@@ -229,18 +229,16 @@ class Vanish(keras.callbacks.Callback):
             Path(str(utterance.audio_filepath).partition("#")[0]).unlink(missing_ok=True)
 
 
+def fit_until_they_vanish(corpus, folder, message):
+    train, callbacks = data(corpus, cache_bytes=0), [Vanish(corpus)]
+    with pytest.raises(ValueError, match=message):
+        fit(TinyModel(), train, CONFIG, folder, callbacks=callbacks, verbose=0)
+
+
 def test_recordings_that_vanish_are_named(tmp_path):
     corpus = noise_corpus(tmp_path, 40, (0.4, 1.2))
     message = r"(?s)recordings cannot be read.*wav.*; the same command goes on from step \d+"
-    with pytest.raises(ValueError, match=message):
-        fit(
-            TinyModel(),
-            data(corpus, cache_bytes=0),
-            CONFIG,
-            tmp_path / "run",
-            callbacks=[Vanish(corpus)],
-            verbose=0,
-        )
+    fit_until_they_vanish(corpus, tmp_path / "run", message)
 
 
 def test_a_shard_that_vanishes_is_named(tmp_path):
@@ -249,15 +247,7 @@ def test_a_shard_that_vanishes_is_named(tmp_path):
         write_shard(task)
     corpus = finish_corpus(tmp_path / "shards", "all", shards=4, max_bad_share=0.0).utterances
     message = r"all-0000\d-of-00004\.array_record.*; the same command goes on from step \d+"
-    with pytest.raises(ValueError, match=message):
-        fit(
-            TinyModel(),
-            data(corpus, cache_bytes=0),
-            CONFIG,
-            tmp_path / "run",
-            callbacks=[Vanish(corpus)],
-            verbose=0,
-        )
+    fit_until_they_vanish(corpus, tmp_path / "run", message)
 
 
 def test_checkpoints_of_another_run_are_refused(corpus, tmp_path):
