@@ -163,9 +163,9 @@ def at_precision(layers: Sequence[Any], precision: str | Policy | None) -> Itera
             name = policy.name_for(layer.path)
             if name == layer.recipe_name:
                 continue
-            if isinstance(layer, Dense) and recipe(name).activation == "static_int8":
+            if isinstance(layer, Dense) and (learnt := recipe(name).learns):
                 raise ExportError(
-                    f"{layer.path}: recipe {name} needs activation ranges that training learns; "
+                    f"{layer.path}: recipe {name} needs {learnt} that training learns; "
                     "expected a model made with it"
                 )
             layer.apply_recipe(name)

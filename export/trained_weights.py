@@ -25,7 +25,7 @@ def integer_weight(layer: Any) -> IntegerWeight:
       ExportError: the weights are not finite.
     """
     spec = weight_spec(layer)
-    kernel = ops.convert_to_tensor(layer.kernel)
+    kernel = layer.served_kernel()
     if not np.isfinite(ops.convert_to_numpy(kernel)).all():
         raise ExportError(f"{layer.path}: the weights are not finite; expected finite weights")
     scale = integers.weight_scale(kernel, spec)

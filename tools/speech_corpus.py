@@ -1,7 +1,7 @@
 """Spoken texts in many synthetic voices, made by eSpeak NG: training, development, test."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass

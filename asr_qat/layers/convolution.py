@@ -66,6 +66,10 @@ class CausalDepthwiseConvolution(StreamingLayer):
         self.spec = recipe(self.recipe_name)
         self.product = DepthwiseProduct(self.spec)
 
+    def served_kernel(self):
+        """The kernel ``[kernel_size, dim]`` that a file stores, at its precision."""
+        return ops.convert_to_tensor(self.kernel)
+
     def initial_state(self, batch):
         """``frames``: the last ``kernel_size - 1`` frames."""
         return {"frames": ops.zeros((batch, self.kernel_size - 1, self.dim))}

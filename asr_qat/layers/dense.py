@@ -3,6 +3,7 @@
 from typing import Any
 
 import keras
+from keras import ops
 
 from asr_qat.quantization.quantizers import make_product
 from asr_qat.quantization.spec import Policy, recipe
@@ -69,6 +70,10 @@ class Dense(keras.layers.Layer):
         """Computes by this recipe from now on; one with weights of its own only before `build`."""
         self.recipe_name, self.spec = name, recipe(name)
         self.product: Any = make_product(self.spec)  # an exporter may put a stand-in here
+
+    def served_kernel(self):
+        """The kernel ``[in, units]`` that a file stores, at its precision: after any clipping."""
+        return self.product.served_kernel(ops.convert_to_tensor(self.kernel))
 
     def call(self, x, training=False):
         """``[..., in]`` -> ``[..., units]``."""

@@ -109,6 +109,13 @@ class Recurrent(StreamingLayer):
     def build(self, input_shape):
         """``[batch, time, dim]``."""
         self.cell.build(input_shape)
+        for product in self.cell.products_in_loop:
+            weight = product.spec.weight
+            if weight and (weight.clipping == "learned" or weight.co_trained):
+                raise ValueError(
+                    f"{product.path}: recipe {product.recipe_name} trains a product inside of a "
+                    "loop over time; expected one without learned clipping and co-trained bits"
+                )
         self.loop.build(input_shape)
         self.corrected_loop.build(input_shape)
 

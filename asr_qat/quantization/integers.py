@@ -11,9 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from asr_qat.quantization.spec import WeightSpec
-
 Tensor = Any
+WeightGrid = Any  # a `WeightSpec`, or what a training step has drawn in its place
 
 
 class Rows(NamedTuple):
@@ -30,7 +29,7 @@ class Rows(NamedTuple):
     scale: Tensor
 
 
-def weight_scale(kernel: Tensor, spec: WeightSpec) -> Tensor:
+def weight_scale(kernel: Tensor, spec: WeightGrid) -> Tensor:
     """One scale per output channel: ``max_k |w[k, c]| / divisor``; 1 for an all-zero channel.
 
     Args:
@@ -45,11 +44,11 @@ def weight_scale(kernel: Tensor, spec: WeightSpec) -> Tensor:
         largest = ops.stop_gradient(largest)
     # A product with the rounded reciprocal, not a division: compilers rewrite the division by a
     # constant into this product, and then the codes would depend on who compiled them.
-    scale = largest * np.float32(1.0 / (spec.divisor or spec.qmax))
+    scale = largest * ops.cast(spec.reciprocal, "float32")
     return ops.where(scale > 0, scale, ops.ones_like(scale))
 
 
-def weight_codes(kernel: Tensor, scale: Tensor, spec: WeightSpec) -> Tensor:
+def weight_codes(kernel: Tensor, scale: Tensor, spec: WeightGrid) -> Tensor:
     """Codes ``clip(round_half_even(w * (1 / scale)), -qmax, qmax)``, int8, shaped as ``kernel``."""
     # Newer XLA (JAX 0.10) computes ``w / scale`` as this product, older XLA and TensorFlow do not;
     # written out, one weight in a million does not depend on the compiler.

@@ -11,8 +11,7 @@ import keras
 from keras import ops
 
 from asr_qat.quantization import integers
-from asr_qat.quantization.integers import Rows, Tensor
-from asr_qat.quantization.spec import WeightSpec
+from asr_qat.quantization.integers import Rows, Tensor, WeightGrid
 
 Rescale = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -30,7 +29,7 @@ def row_scale_last(accumulator: Tensor, row_scale: Tensor, scale: Tensor) -> Ten
 def quantized_matmul(
     x: Tensor,
     kernel: Tensor,
-    weight: WeightSpec,
+    weight: WeightGrid,
     quantize_rows: Callable[[Tensor], Rows],
     rescale: Rescale = row_scale_first,
 ) -> Tensor:
@@ -67,12 +66,12 @@ def quantized_matmul(
     return product(x, kernel, scale)
 
 
-def weight_only_matmul(x: Tensor, kernel: Tensor, weight: WeightSpec) -> Tensor:
+def weight_only_matmul(x: Tensor, kernel: Tensor, weight: WeightGrid) -> Tensor:
     """``x @ dequantized(kernel)``: float32 rows times weights that stand on the integer grid."""
     return ops.matmul(x, dequantized_kernel(kernel, weight))
 
 
-def dequantized_kernel(kernel: Tensor, weight: WeightSpec) -> Tensor:
+def dequantized_kernel(kernel: Tensor, weight: WeightGrid) -> Tensor:
     """The kernel moved onto its integer grid, ``codes * scale``; gradients straight through."""
     scale = integers.weight_scale(kernel, weight)
 
@@ -113,7 +112,7 @@ def through_weight_rounding(dw, kernel, codes, scale, weight):
     gets none. The scale's gradient is ``sum_k dw * (code - w / scale)``, LSQ's (1902.08153).
     """
     ratio = kernel * (1.0 / scale)
-    if (weight.divisor or 0.0) > weight.qmax + 0.5:
+    if weight.divisor and weight.divisor > weight.qmax + 0.5:
         inside = ops.cast(ops.abs(ratio) <= weight.qmax + 0.5, dw.dtype)
         dkernel, ratio = dw * inside, ratio * inside
     else:

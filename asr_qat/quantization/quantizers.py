@@ -9,6 +9,7 @@ from asr_qat.quantization import integers, matmul, static
 from asr_qat.quantization.integers import Rows, Tensor
 from asr_qat.quantization.ranges import LearnedRange
 from asr_qat.quantization.spec import QuantSpec, WeightSpec
+from asr_qat.quantization.weights import Weights
 
 
 class Product:
@@ -26,6 +27,10 @@ class Product:
             inputs: size of the last axis of x.
             units: size of the last axis of the result.
         """
+
+    def served_kernel(self, kernel: Tensor) -> Tensor:
+        """The kernel ``[k, channels]`` that a file stores, at its own precision."""
+        return kernel
 
     def __call__(
         self, x: Tensor, kernel: Tensor, bias: Tensor | None = None, training: bool = False
@@ -72,18 +77,36 @@ class Float16Product(Product):
         return with_bias(ops.matmul(x, matmul.float16_kernel(as_tensor(kernel))), bias)
 
 
-class WeightOnlyProduct(Product):
-    """Float rows times integer weights that are dequantized first."""
+class QuantizedProduct(Product):
+    """With integer weights.
+
+    Args:
+        weight: how the kernel is quantized.
+    """
 
     def __init__(self, weight: WeightSpec):
         self.weight = weight
+        self.weights = Weights(weight)
+
+    def build(self, layer, inputs, units):
+        """Adds what training does to the weights needs."""
+        self.weights.build(layer, units)
+
+    def served_kernel(self, kernel):
+        """See `Product`."""
+        return self.weights.served(kernel)
+
+
+class WeightOnlyProduct(QuantizedProduct):
+    """Float rows times integer weights that are dequantized first."""
 
     def __call__(self, x, kernel, bias=None, training=False):
         """See `Product`."""
-        return with_bias(matmul.weight_only_matmul(x, as_tensor(kernel), self.weight), bias)
+        kernel, weight = self.weights(as_tensor(kernel), training)
+        return with_bias(matmul.weight_only_matmul(x, kernel, weight), bias)
 
 
-class IntegerProduct(Product):
+class IntegerProduct(QuantizedProduct):
     """Integer rows, quantized one by one, times integer weights; int32 accumulation.
 
     Args:
@@ -98,15 +121,14 @@ class IntegerProduct(Product):
         quantize_rows: Callable[[Tensor], Rows],
         rescale: matmul.Rescale = matmul.row_scale_first,
     ):
-        self.weight = weight
+        super().__init__(weight)
         self.quantize_rows = quantize_rows
         self.rescale = rescale
 
     def __call__(self, x, kernel, bias=None, training=False):
         """See `Product`."""
-        y = matmul.quantized_matmul(
-            as_rows(x), as_tensor(kernel), self.weight, self.quantize_rows, self.rescale
-        )
+        kernel, weight = self.weights(as_tensor(kernel), training)
+        y = matmul.quantized_matmul(as_rows(x), kernel, weight, self.quantize_rows, self.rescale)
         return like_rows_of(x, with_bias(y, bias))
 
 
@@ -117,7 +139,7 @@ class FourBitProduct(IntegerProduct):
         super().__init__(weight, integers.four_bit_rows, matmul.row_scale_last)
 
 
-class StaticProduct(Product):
+class StaticProduct(QuantizedProduct):
     """int8 in, int8 out, each with one learned range for the whole tensor; int32 between.
 
     In training the ranges follow the batches; otherwise they are frozen, and a range that was
@@ -132,12 +154,13 @@ class StaticProduct(Product):
     """
 
     def __init__(self, weight: WeightSpec):
-        self.weight = weight
+        super().__init__(weight)
         self.input_range = LearnedRange("input_range")
         self.output_range = LearnedRange("output_range")
 
     def build(self, layer, inputs, units):
         """Adds both ranges to the layer."""
+        super().build(layer, inputs, units)
         self.input_range.build(layer)
         self.output_range.build(layer)
 
@@ -148,17 +171,19 @@ class StaticProduct(Product):
     def frozen(self, kernel: Tensor, bias: Tensor | None = None) -> static.StaticLayer:
         """What a file stores: codes, scales and zero points with the ranges as they are now."""
         kernel, bias = _kernel_and_bias(kernel, bias)
+        kernel = self.served_kernel(kernel)
         ranges = (ops.convert_to_tensor(r.value) for r in (self.input_range, self.output_range))
         return static.frozen(kernel, bias, self.weight, *ranges)
 
     def __call__(self, x, kernel, bias=None, training=False):
         """See `Product`."""
         kernel, bias = _kernel_and_bias(kernel, bias)
+        kernel, weight = self.weights(kernel, training)
         y = static.static_matmul(
             as_rows(x),
             kernel,
             bias,
-            self.weight,
+            weight,
             lambda rows: self.input_range(rows, training),
             lambda result: self.output_range(result, training),
         )

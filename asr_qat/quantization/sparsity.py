@@ -77,8 +77,13 @@ class PrunedProduct(Product):
         self.product = product
         self.mask = mask
 
+    def served_kernel(self, kernel):
+        """See `Product`."""
+        return self.product.served_kernel(self._masked(kernel))
+
     def __call__(self, x, kernel, bias=None, training=False):
         """See `Product`."""
-        kernel = as_tensor(kernel)
-        mask = ops.cast(as_tensor(self.mask), kernel.dtype)
-        return self.product(x, masked_kernel(kernel, mask), bias, training)
+        return self.product(x, self._masked(as_tensor(kernel)), bias, training)
+
+    def _masked(self, kernel):
+        return masked_kernel(kernel, ops.cast(as_tensor(self.mask), kernel.dtype))

@@ -6,15 +6,20 @@ matches the layer's path wins (a layer that no rule matches stays float). Names 
 Quantizer: ``dynamic_wi4_afp32`` is "integer 4-bit weights, float32 activations in the file,
 quantized to int8 row by row when the kernel runs"; ``static_wi4_ai8`` is "int8 activations too,
 with one range for the whole tensor that training learned".
+
+A recipe's name may go on with fields of its `WeightSpec`, which say how training treats the
+weights: ``dynamic_wi2_afp32,clipping:learned,pull:0.1``. The file has the same form without them.
 """
 
 import dataclasses
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 WEIGHT_BITS = (2, 4, 6, 8)
 ACTIVATIONS = ("float", "asymmetric_rows", "symmetric_rows", "four_bit_rows", "static_int8")
 STORAGES = ("float32", "float16")
+CLIPPINGS = ("none", "learned", "lloyd_max")
 
 
 class PolicyError(ValueError):
@@ -28,17 +33,45 @@ class WeightSpec:
     bits: int  # 2, 4, 6 or 8; codes are held in int8
     divisor: float | None = None  # scale = max|w| / divisor; None: the largest code, 2^(bits-1) - 1
     scale_gradient: bool = True  # the gradient flows through max|w| into the scale (2305.15536)
+    clipping: str = "none"  # of weights before max|w| is taken, one of CLIPPINGS
+    pull: float = 0.0  # weight of the loss that draws weights to their codes (2206.15408)
+    co_trained: tuple[int, ...] = ()  # bits, one of which is drawn in each step (2505.21245)
 
     def __post_init__(self):
-        if self.bits not in WEIGHT_BITS:
-            raise ValueError(f"weight bits: received {self.bits!r}, expected one of {WEIGHT_BITS}")
+        for name, bits in (("weight", self.bits), *(("co_trained", b) for b in self.co_trained)):
+            if bits not in WEIGHT_BITS:
+                raise ValueError(f"{name} bits: received {bits!r}, expected one of {WEIGHT_BITS}")
         if self.divisor is not None and not self.divisor > 0:
             raise ValueError(f"scale divisor: received {self.divisor!r}, expected a number > 0")
+        if self.divisor is not None and self.co_trained:
+            raise ValueError(
+                f"scale divisor: received {self.divisor!r} with co_trained bits {self.co_trained}; "
+                "expected one of them"
+            )
+        if self.clipping not in CLIPPINGS:
+            raise ValueError(f"clipping: received {self.clipping!r}, expected one of {CLIPPINGS}")
+        if not 0.0 <= self.pull < float("inf"):
+            raise ValueError(f"pull: received {self.pull!r}, expected a number from 0 on")
 
     @property
     def qmax(self) -> int:
         """The largest code: 1, 7, 31 or 127."""
-        return 2 ** (self.bits - 1) - 1
+        return largest_code(self.bits)
+
+    @property
+    def reciprocal(self) -> float:
+        """What max|w| is multiplied by for the scale."""
+        return 1.0 / (self.divisor or self.qmax)
+
+    @property
+    def served(self) -> "WeightSpec":
+        """The same without what concerns training alone."""
+        return WeightSpec(bits=self.bits, divisor=self.divisor)
+
+
+def largest_code(bits: int) -> int:
+    """Of symmetric codes: 1, 7, 31 or 127 for 2, 4, 6 or 8 bits."""
+    return 2 ** (bits - 1) - 1
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -67,6 +100,18 @@ class QuantSpec:
                 f"static_int8 activations need weights of 4 or 8 bits; received {self.weight.bits}"
             )
 
+    @property
+    def served(self) -> "QuantSpec":
+        """The same without what concerns training alone."""
+        return dataclasses.replace(self, weight=self.weight and self.weight.served)
+
+    @property
+    def learns(self) -> str | None:
+        """What a layer learns for it beside kernel and bias; None: nothing."""
+        if self.activation == "static_int8":
+            return "activation ranges"
+        return "clipping" if self.weight and self.weight.clipping != "none" else None
+
 
 def _recipe(bits, activation):
     return QuantSpec(weight=WeightSpec(bits=bits), activation=activation)
@@ -86,14 +131,51 @@ RECIPES: dict[str, QuantSpec] = {
 
 
 def recipe(name: str) -> QuantSpec:
-    """The spec of a named recipe.
+    """The spec of a named recipe, with the fields that follow its name.
 
     Raises:
-        PolicyError: if there is no recipe of that name.
+        PolicyError: if there is no recipe of that name, or no such field or value.
     """
-    if name not in RECIPES:
-        raise PolicyError(f"unknown recipe {name!r}; expected one of: {', '.join(RECIPES)}")
-    return RECIPES[name]
+    base, *settings = name.split(",")
+    if base not in RECIPES:
+        raise PolicyError(f"unknown recipe {base!r}; expected one of: {', '.join(RECIPES)}")
+    spec = RECIPES[base]
+    if not settings:
+        return spec
+    if spec.weight is None:
+        raise PolicyError(
+            f"recipe {name!r}: {base} has float weights; expected no fields of theirs"
+        )
+    fields = dict(_field(name, setting) for setting in settings)
+    try:
+        return dataclasses.replace(spec, weight=dataclasses.replace(spec.weight, **fields))
+    except ValueError as e:
+        raise PolicyError(f"recipe {name!r}: {e}") from None
+
+
+_BOOLEANS = {"true": True, "false": False}
+# Fields of WeightSpec that a recipe's name may give, and how they are read.
+_FIELDS: dict[str, Callable[[str], Any]] = {
+    "divisor": float,
+    "scale_gradient": _BOOLEANS.__getitem__,
+    "clipping": str,
+    "pull": float,
+    "co_trained": lambda text: tuple(int(bits) for bits in text.split("-")),
+}
+
+
+def _field(recipe_name, setting):
+    name, colon, value = setting.partition(":")
+    if not colon or name not in _FIELDS:
+        raise PolicyError(
+            f"recipe {recipe_name!r}: received {setting!r}, expected FIELD:VALUE with one of the "
+            f"fields {', '.join(_FIELDS)}, such as clipping:learned, scale_gradient:false or "
+            "co_trained:8-4-2"
+        )
+    try:
+        return name, _FIELDS[name](value)
+    except (KeyError, ValueError):
+        raise PolicyError(f"recipe {recipe_name!r}: {value!r} is no value of {name}") from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,9 +256,11 @@ def policy(value: "str | Policy | Sequence[Sequence[str]] | None") -> Policy:
     if isinstance(value, Policy):
         return value
     if isinstance(value, str):
-        if value not in POLICIES:
+        if value in POLICIES:
+            return POLICIES[value]
+        if value.partition(",")[0] not in RECIPES:
             raise PolicyError(f"unknown recipe {value!r}; expected one of: {', '.join(POLICIES)}")
-        return POLICIES[value]
+        return Policy(((ENCODERS, value),))
     return Policy(tuple((rule[0], rule[1]) for rule in value))
 
 

@@ -92,11 +92,30 @@ def test_a_policy_round_trips_through_json_lists():
         (lambda: parse_rule("encoder"), "received 'encoder', expected 'pattern=recipe'"),
         (lambda: parse_rule("=wi4_ai4"), "expected 'pattern=recipe'"),
         (lambda: parse_rule("encoder=int4"), "unknown recipe 'int4'"),
+        (lambda: recipe("wi4_ai4,clipping"), "received 'clipping', expected FIELD:VALUE"),
+        (lambda: recipe("wi4_ai4,bits:2"), "received 'bits:2', expected FIELD:VALUE with one of"),
+        (lambda: recipe("wi4_ai4,clipping:hard"), "received 'hard', expected one of"),
+        (lambda: recipe("wi4_ai4,pull:much"), "'much' is no value of pull"),
+        (lambda: recipe("wi4_ai4,scale_gradient:0"), "'0' is no value of scale_gradient"),
+        (lambda: recipe("wi4_ai4,co_trained:8-3"), "co_trained bits: received 3"),
+        (lambda: recipe("float16,pull:1"), "float16 has float weights"),
     ],
 )
 def test_what_a_policy_refuses(make, message):
     with pytest.raises(PolicyError, match=message):
         make()
+
+
+def test_fields_follow_the_name():
+    spec = recipe("dynamic_wi2_afp32,clipping:learned,pull:0.1,scale_gradient:false")
+    weight = WeightSpec(bits=2, clipping="learned", pull=0.1, scale_gradient=False)
+    assert spec == QuantSpec(weight=weight, activation="asymmetric_rows")
+    assert spec.served == recipe("dynamic_wi2_afp32")
+    assert recipe("dynamic_wi4_afp32,co_trained:8-4-2").weight.co_trained == (8, 4, 2)
+    chosen = policy("dynamic_wi4_afp32,divisor:7.5")
+    assert chosen.resolve(PATHS[0]).weight == WeightSpec(bits=4, divisor=7.5)
+    rule = ("feed_forward", "dynamic_wi2_afp32,clipping:lloyd_max")
+    assert parse_rule("=".join(rule)) == rule
 
 
 def test_parse_rule_splits_at_the_last_equals():

@@ -13,9 +13,8 @@ import numpy as np
 from keras import ops
 
 from asr_qat.quantization import integers
-from asr_qat.quantization.integers import Rows, Tensor
+from asr_qat.quantization.integers import Rows, Tensor, WeightGrid
 from asr_qat.quantization.matmul import through_weight_rounding
-from asr_qat.quantization.spec import WeightSpec
 
 # A narrower range counts as that wide, so that reciprocals stay finite.
 NARROWEST = np.float32(1e-30)
@@ -149,7 +148,7 @@ def output_affine(bounds: Tensor, unit: Tensor) -> Affine:
 
 
 def frozen(
-    kernel: Tensor, bias: Tensor, weight: WeightSpec, input_range: Tensor, output_range: Tensor
+    kernel: Tensor, bias: Tensor, weight: WeightGrid, input_range: Tensor, output_range: Tensor
 ) -> StaticLayer:
     """What a file stores of a static product with these weights and ranges.
 
@@ -179,7 +178,7 @@ def static_integers(
     kernel: Tensor,
     bias: Tensor,
     scale: Tensor,
-    weight: WeightSpec,
+    weight: WeightGrid,
     input_range: Callable[[Tensor], Tensor],
     output_range: Callable[[Tensor], Tensor],
 ) -> StaticIntegers:
@@ -223,7 +222,7 @@ def static_matmul(
     x: Tensor,
     kernel: Tensor,
     bias: Tensor,
-    weight: WeightSpec,
+    weight: WeightGrid,
     input_range: Callable[[Tensor], Tensor],
     output_range: Callable[[Tensor], Tensor],
 ) -> Tensor:

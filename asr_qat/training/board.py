@@ -11,7 +11,7 @@ from keras import ops
 
 from asr_qat.quantization import integers
 from asr_qat.training.dev_sample import DevSample
-from asr_qat.training.pruning import dense_layers, effective_kernel
+from asr_qat.training.pruning import dense_layers
 
 _TRANSCRIPTS = 5  # shown
 
@@ -31,7 +31,7 @@ def quantized_weights(model: keras.Model) -> list[QuantizedWeight]:
     for layer in dense_layers(model):
         if layer.spec.weight is None:
             continue
-        kernel = ops.convert_to_tensor(effective_kernel(layer))
+        kernel = layer.served_kernel()
         scale = integers.weight_scale(kernel, layer.spec.weight)
         codes = integers.weight_codes(kernel, scale, layer.spec.weight)
         rounded = ops.cast(codes, "float32") * scale

@@ -96,7 +96,9 @@ def make_optimizer(config: TrainingConfig, steps: int) -> keras.optimizers.Optim
         else None,
         name="optimizer",  # not numbered, because checkpoints hold its variables by name
     )
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "table", "positions"])
+    optimizer.exclude_from_weight_decay(
+        var_names=["bias", "gamma", "beta", "table", "positions", "clip"]
+    )
     return optimizer
 
 

@@ -51,10 +51,10 @@ def check_float(layer: Dense, x: np.ndarray, stored: StoredWeights, target: Targ
     bits = spec.weight.bits if spec.weight else 8 * dtype.itemsize
     held = storage_bits(bits) if spec.weight else bits
     fields = common(layer, x, target, bits)
-    operands = (x, ops.copy(layer.kernel), bias)
+    operands = (x, layer.served_kernel(), bias)
     values, scale, y = (
         ops.convert_to_numpy(value)
-        for value in _training_step(spec)(*(ops.convert_to_tensor(v) for v in operands))
+        for value in _training_step(spec.served)(*(ops.convert_to_tensor(v) for v in operands))
     )
     values = values.astype(dtype)
     found = stored.nearest(layer.path, values.T, held)

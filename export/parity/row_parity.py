@@ -86,8 +86,8 @@ def trained(layer: Dense, x: np.ndarray, quantize_rows) -> tuple[np.ndarray, ...
         Weight scales ``[out]`` and codes ``[in, out]``; row scales ``[rows, 1]`` and codes less
         zero point ``[rows, in]``; accumulators ``[rows, out]``; the layer's output, not activated.
     """
-    operands = (x, ops.copy(layer.kernel), bias_of(layer))
-    step = _training_step(layer.spec, quantize_rows)
+    operands = (x, layer.served_kernel(), bias_of(layer))
+    step = _training_step(layer.spec.served, quantize_rows)
     values = step(*(ops.convert_to_tensor(value) for value in operands))
     return tuple(ops.convert_to_numpy(value) for value in values)
 

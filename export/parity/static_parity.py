@@ -42,8 +42,8 @@ def trained(layer: Dense, x: np.ndarray):
         ``[in, out]``; bias codes ``[out]``; the layer's output, not activated.
     """
     ranges = (layer.product.input_range.value, layer.product.output_range.value)
-    operands = (x, ops.copy(layer.kernel), bias_of(layer), *(ops.copy(r) for r in ranges))
-    step = _training_step(weight_spec(layer))
+    operands = (x, layer.served_kernel(), bias_of(layer), *(ops.copy(r) for r in ranges))
+    step = _training_step(weight_spec(layer).served)
     frozen, y = step(*(ops.convert_to_tensor(value) for value in operands))
     source, result = (
         Affine(float(a.scale), int(a.zero_point)) for a in (frozen.input, frozen.output)
