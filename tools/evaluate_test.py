@@ -120,6 +120,7 @@ def test_tables_and_differences(folder):
     assert out.count("nothing is normalized") == 3 and out.count("characters") == 3
     assert "1 references have capitals or punctuation and no text has" in out
     assert out.count("\nspeaker") == 2 and out.count("\nwords in reference") == 2
+    assert "minus first" in out and "differ  p\n" in out
     assert "texts differ in" in out and "more (--differences" in out
     assert out.count("\nreference") == 1
     lower = ("--normalize", "lower", "--unit", "speaker", "--show-errors", "--differences", "0")

@@ -118,19 +118,21 @@ def _print_rates(scores: dict[str, Any], document, names: Sequence[str], cer: bo
 
 
 def _comparison_heads(names: Sequence[str]) -> tuple[str, ...]:
-    return ("minus first", "p") if len(names) > 1 else ()
+    return ("minus first", "differ", "p") if len(names) > 1 else ()
 
 
 def _comparison(difference: dict[str, Any] | None, names: Sequence[str]) -> tuple[str, ...]:
     if len(names) == 1:
         return ()
     if difference is None:
-        return ("", "")
+        return ("", "", "")
     cell = "{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(
         **{k: 100 * difference[k] for k in ("difference", "low", "high")}
     )
     test = difference["matched_pairs"]
-    return (cell, "?" if test is None else p_text(test["p_value"]))
+    if test is None:
+        return (cell, "?", "?")
+    return (cell, str(test["differing"]), p_text(test["p_value"]))
 
 
 def p_text(p_value: float) -> str:

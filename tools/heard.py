@@ -1,5 +1,6 @@
 """What exported files hear of test sets: transcribed now, or read from what was saved before."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Callable, Sequence
@@ -33,11 +34,8 @@ class Heard:
 
     def part(self, start: int, stop: int) -> "Heard":
         """The utterances from `start` to before `stop`."""
-        return Heard(
-            path=self.path,
-            decoding_pass=self.decoding_pass,
-            search=self.search,
-            saved_in=self.saved_in,
+        return dataclasses.replace(
+            self,
             texts=self.texts[start:stop],
             audio_seconds=self.audio_seconds[start:stop],
             processing_seconds=self.processing_seconds[start:stop],

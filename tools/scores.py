@@ -24,7 +24,7 @@ from asr_qat.metrics.wer import (
 from .heard import Heard
 
 UNITS = ("utterance", "speaker")
-READABLE = Normalization(lower=True, punctuation=True)  # what tells prose from plain words
+PLAIN = Normalization(lower=True, punctuation=True)  # what makes plain words of prose
 LENGTHS = ((0, 0), (1, 5), (6, 10), (11, 20), (21, 40), (41, None))  # reference words, inclusive
 
 
@@ -75,13 +75,13 @@ def score(
     """
     references = [scoring.normalization(u.text) for u in utterances]
     scored = [_Scored(one, references, utterances, scoring) for one in heard]
-    plain_texts = not any(READABLE.changed(one.texts) for one in scored)
+    plain_texts = not any(PLAIN.changed(one.texts) for one in scored)
     return {
         "utterance_count": len(utterances),
         "speaker_count": len({u.speaker for u in utterances}),
         "references_without_words": sum(not r.split() for r in references),
         "references_changed": scoring.normalization.changed([u.text for u in utterances]),
-        "prose_references": READABLE.changed(references) if plain_texts else 0,
+        "prose_references": PLAIN.changed(references) if plain_texts else 0,
         "files": [one.result(scored[0]) for one in scored],
         "differences": _differences(scored, utterances, references),
     }
@@ -205,8 +205,10 @@ def _differences(
     found = []
     for i, utterance in enumerate(utterances):
         texts = [one.texts[i] for one in scored]
+        if len(set(texts)) == 1:
+            continue
         edits = [c.errors for c in count_errors([texts[0]] * len(texts), texts)]
-        if any(edits):
+        if any(edits):  # else they differ in spaces alone
             errors = [one.words[i].errors for one in scored]
             gap = max(abs(e - errors[0]) for e in errors)
             row = {
