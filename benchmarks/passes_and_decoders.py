@@ -22,7 +22,8 @@ from asr_qat.data.audio import load_audio
 from asr_qat.data.digits import DIGIT_WORDS
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.exporter import export_model
-from asr_qat.metrics.wer import bootstrap_interval, count_errors, paired_bootstrap, sum_counts
+from asr_qat.metrics.bootstrap import bootstrap_interval, paired_bootstrap
+from asr_qat.metrics.wer import count_errors, sum_counts
 from asr_qat.models.configs import LookaheadStageConfig, RecurrentDecoderConfig, TransducerConfig
 from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer

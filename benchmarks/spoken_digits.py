@@ -22,7 +22,8 @@ from asr_qat.data.digits import DIGIT_WORDS, concatenate_digits, is_digit_string
 from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.exporter import export_model
-from asr_qat.metrics.wer import bootstrap_interval, count_errors, paired_bootstrap, sum_counts
+from asr_qat.metrics.bootstrap import bootstrap_interval, paired_bootstrap
+from asr_qat.metrics.wer import count_errors, sum_counts
 from asr_qat.models.presets import preset
 from asr_qat.runtime.recognizer import Recognizer
 from asr_qat.tools.digit_corpus import make_digit_corpus

@@ -1,138 +1,219 @@
-"""`asr-qat evaluate`: word error rates of exported files on whole test sets."""
+"""`asr-qat evaluate`: error rates of exported files on whole test sets, and their differences."""
 
 import argparse
-import dataclasses
 import json
+import os
 import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-HELP = "word error rates of exported files on a test set"
+if TYPE_CHECKING:  # a verb imports nothing heavy before it runs
+    from asr_qat.data.manifest import Utterance
+
+    from .scores import Scoring
+
+HELP = "error rates of exported files on test sets, and whether they differ"
 
 EPILOG = """\
 example:
   asr-qat evaluate int4.tflite --manifest test.jsonl
-  asr-qat evaluate float.tflite int4.tflite --manifest test.jsonl --json   # and their difference"""
+  asr-qat evaluate float.tflite int4.tflite --manifest test.jsonl   # and their difference
+  asr-qat evaluate float.tflite int4.tflite --manifest clean.jsonl --manifest noisy.jsonl \\
+      --normalize lower,punctuation --by speaker --by length --unit speaker
+  asr-qat evaluate float.tflite --manifest test.jsonl --save float.json
+  asr-qat evaluate float.json int4.tflite --manifest test.jsonl     # float is not heard again
+
+docs/evaluation.md says what is counted and how intervals and p are computed."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the arguments."""
     parser.description = (
-        "Transcribes every utterance of the manifest with every file and counts substitutions, "
-        "deletions and insertions, with a 95 % bootstrap interval over utterances; with several "
-        "files, also the paired difference of each to the first."
+        "Transcribes every utterance of the manifests with every file and counts substitutions, "
+        "deletions and insertions, with a 95 % bootstrap interval; of each file after the first "
+        "also the paired difference to the first, its interval, the p of the matched-pairs test "
+        "and the utterances in which they differ."
     )
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("models", nargs="+", help=".tflite files written by `asr-qat export`")
-    parser.add_argument("--manifest", required=True, help="the test set, JSON lines")
+    parser.add_argument(
+        "models",
+        nargs="+",
+        help=".tflite files written by `asr-qat export`, or results of --save (.json)",
+    )
+    parser.add_argument(
+        "--manifest",
+        required=True,
+        action="append",
+        help="a test set, JSON lines; several times: a table for each and one for all",
+    )
     parser.add_argument("--threads", type=int, default=1, help="interpreter threads (1)")
+    parser.add_argument(
+        "--normalize",
+        metavar="STEPS",
+        default="none",
+        help="what is made equal in references and hypotheses before errors are counted: none "
+        "(the default) or some of apostrophes,lower,punctuation,unicode; numbers stay as they are",
+    )
+    parser.add_argument(
+        "--unit",
+        choices=("utterance", "speaker"),
+        default="utterance",
+        help="what is resampled for intervals and paired for p (utterance)",
+    )
+    parser.add_argument(
+        "--by",
+        choices=("speaker", "length"),
+        action="append",
+        default=[],
+        help="also error rates by speaker, or by the number of reference words",
+    )
+    parser.add_argument("--cer", action="store_true", help="also a table of character errors")
+    parser.add_argument(
+        "--differences",
+        type=int,
+        default=10,
+        metavar="N",
+        help="print the N most changed utterances in which files differ (10; --json has all)",
+    )
     parser.add_argument("--show-errors", action="store_true", help="print each wrong transcript")
+    parser.add_argument("--save", metavar="FILE", help="write the JSON document to a .json file")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Evaluates and prints."""
+    """Evaluates, saves and prints."""
     from asr_qat.data.manifest import read_manifest
+    from asr_qat.metrics.normalization import parse_normalization
 
-    from .table import print_table
+    from .evaluate_text import print_evaluation
+    from .scores import Scoring, check
 
-    utterances = read_manifest(args.manifest)
-    results = evaluate_files(args.models, utterances, args.threads)
+    scoring = Scoring(normalization=parse_normalization(args.normalize), unit=args.unit)
+    _check_arguments(args)
+    sets = {manifest: read_manifest(manifest) for manifest in args.manifest}
+    for manifest, utterances in sets.items():
+        check(utterances, scoring, manifest)
+    document = evaluate_sets(args.models, sets, scoring, args.threads)
+    text = json.dumps(document, ensure_ascii=False, allow_nan=False)
+    if args.save:
+        _save(Path(args.save), text)
     if args.json:
-        print(json.dumps({"manifest": args.manifest, "files": results}))
-        return 0
-    print(f"{args.manifest}: {len(utterances)} utterances")
-    rows: list[tuple[str, ...]] = [
-        ("file", "WER %", "95 % interval", "S", "D", "I", "words", "minus first")
-    ]
-    for result in results:
-        difference = result["minus_first"]
-        rows.append(
-            (
-                _label(result, results),
-                f"{100 * result['wer']:.2f}",
-                "{:.2f} – {:.2f}".format(*(100 * v for v in result["interval"])),
-                *(str(result[k]) for k in ("substitutions", "deletions", "insertions", "words")),
-                ""
-                if difference is None
-                else "{difference:+.2f} [{low:+.2f}, {high:+.2f}]".format(
-                    **{k: 100 * difference[k] for k in ("difference", "low", "high")}
-                ),
-            )
+        print(text)
+    else:
+        print_evaluation(
+            document,
+            by=args.by,
+            cer=args.cer,
+            differences=args.differences,
+            show_errors=args.show_errors,
         )
-    print_table(rows)
-    if args.show_errors:
-        for result in results:
-            for row in result["utterances"]:
-                if row["text"] != row["reference"]:
-                    name = _label(result, results)
-                    print(f"{name} {row['id']}: {row['reference']!r} -> {row['text']!r}")
     return 0
 
 
-def _label(result, results) -> str:
-    """The file's name, and the pass where it has several."""
-    name = Path(result["path"]).name
-    several = sum(other["path"] == result["path"] for other in results) > 1
-    return f"{name} ({result['pass']})" if several else name
-
-
-def evaluate_files(paths, utterances, threads: int = 1) -> list[dict[str, Any]]:
-    """Errors of each file on the utterances.
+def evaluate_sets(
+    paths: Sequence[str],
+    sets: "dict[str, list[Utterance]]",
+    scoring: "Scoring",
+    threads: int = 1,
+) -> dict[str, Any]:
+    """The JSON document: scores over all utterances, and in `sets` those of each test set.
 
     Args:
-        paths: of .tflite files.
-        utterances: `data.manifest.Utterance` objects.
+        paths: of .tflite files, or of documents saved before.
+        sets: utterances by the name of their manifest.
+        scoring: how they are scored.
+        threads: of the interpreter.
+
+    Raises:
+        ValueError: a file, a recording or a reference cannot be used.
+    """
+    from .heard import hear
+    from .scores import score
+
+    everything = [u for utterances in sets.values() for u in utterances]
+    manifests = [name for name, utterances in sets.items() for _ in utterances]
+    heard = [one for path in paths for one in hear(path, everything, threads)]
+    total = score(heard, everything, scoring)
+    for file in total["files"]:
+        for row, manifest in zip(file["utterances"], manifests, strict=True):
+            row["manifest"] = manifest
+    for row in total["differences"]:
+        row["manifest"] = manifests[row["index"]]
+    parts, start = [], 0
+    for name, utterances in sets.items():
+        stop = start + len(utterances)
+        own = [one.part(start, stop) for one in heard]
+        part = score(own, utterances, scoring) if len(sets) > 1 else total
+        parts.append({"manifest": name, **_without_rows(part)})
+        start = stop
+    return {
+        "manifest": " + ".join(sets),
+        "normalization": list(scoring.normalization.steps),
+        "unit": scoring.unit,
+        "confidence": scoring.confidence,
+        "resamples": scoring.resamples,
+        **total,
+        "sets": parts,
+    }
+
+
+def evaluate_files(
+    paths: Iterable[str | os.PathLike[str]], utterances: "Sequence[Utterance]", threads: int = 1
+) -> list[dict[str, Any]]:
+    """Errors of each file on the utterances; nothing is normalized.
+
+    Args:
+        paths: of .tflite files, or of documents saved before.
+        utterances: the test set.
         threads: of the interpreter.
 
     Returns:
         For each file, and each of its passes: path, pass, wer, interval, counts, the paired
         difference to the first of all (None for that), and every utterance's id, reference and
-        text.
+        text; see `scores.score`.
+
+    Raises:
+        ValueError: there are no reference words, or a file or a recording cannot be used.
     """
-    from tqdm import tqdm
+    from .heard import hear
+    from .scores import Scoring, check, score
 
-    from asr_qat.data.audio import load_audio
-    from asr_qat.metrics.wer import (
-        bootstrap_interval,
-        count_errors,
-        paired_bootstrap,
-        sum_counts,
-    )
-    from asr_qat.runtime.recognizer import Recognizer
+    check(utterances, Scoring(), "utterances")
+    heard = [one for path in paths for one in hear(str(path), utterances, threads)]
+    return score(heard, utterances, Scoring())["files"]
 
-    from .native_logs import without_native_notes
 
-    results: list[dict[str, Any]] = []
-    counts: list[list[Any]] = []
-    references = [u.text for u in utterances]
-    for path in paths:
-        with without_native_notes() as terminal:
-            recognizer = Recognizer(path, num_threads=threads)
-            name = Path(path).name
-            with tqdm(utterances, desc=name, unit="utt", file=terminal, disable=None) as bar:
-                heard = [recognizer.transcribe_all(load_audio(u.audio_filepath)) for u in bar]
-        for one, texts in zip(recognizer.passes, zip(*heard, strict=True), strict=True):
-            counts.append(count_errors(references, texts))
-            total, interval = sum_counts(counts[-1]), bootstrap_interval(counts[-1])
-            difference = None
-            if len(counts) > 1:
-                difference = dataclasses.asdict(paired_bootstrap(counts[-1], counts[0]))
-            results.append(
-                {
-                    "path": str(path),
-                    "pass": one,
-                    "wer": total.wer,
-                    "interval": [interval.low, interval.high],
-                    **dataclasses.asdict(total),
-                    "minus_first": difference,
-                    "utterances": [
-                        {"id": u.id, "reference": u.text, "text": text}
-                        for u, text in zip(utterances, texts, strict=True)
-                    ],
-                }
+def _check_arguments(args: argparse.Namespace) -> None:
+    """What would be a pity to find out after an hour of transcribing."""
+    from .heard import SAVED_SUFFIX
+
+    repeated = {name for name in args.manifest if args.manifest.count(name) > 1}
+    if repeated:
+        raise ValueError(f"--manifest: got {repeated.pop()} more than once")
+    if args.differences < 0:
+        raise ValueError(f"--differences: expected 0 or more, got {args.differences}")
+    if args.save:
+        path = Path(args.save)
+        if path.suffix.lower() != SAVED_SUFFIX or not path.parent.is_dir():
+            raise ValueError(
+                f"--save: expected a {SAVED_SUFFIX} file in an existing folder, got {path}"
             )
-    return results
+
+
+def _without_rows(scores: dict[str, Any]) -> dict[str, Any]:
+    """The scores without single utterances; the document has those once, of all test sets."""
+    files = [{k: v for k, v in file.items() if k != "utterances"} for file in scores["files"]]
+    return {**{k: v for k, v in scores.items() if k != "differences"}, "files": files}
+
+
+def _save(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        partial.write_text(text + "\n", encoding="utf-8")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 if __name__ == "__main__":

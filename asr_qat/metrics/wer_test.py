@@ -1,24 +1,43 @@
-import numpy as np
+from functools import cache
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_qat.metrics.wer import (
     ErrorCounts,
-    bootstrap_interval,
+    count_character_errors,
     count_errors,
-    paired_bootstrap,
+    group_counts,
     sum_counts,
 )
 
+words = st.lists(st.sampled_from("abc"), max_size=7)
 
-def _distance(reference, hypothesis):
-    row = list(range(len(hypothesis) + 1))
-    for i, word in enumerate(reference, 1):
-        last, row[0] = row[0], i
-        for j, other in enumerate(hypothesis, 1):
-            last, row[j] = row[j], min(last + (word != other), row[j] + 1, row[j - 1] + 1)
-    return row[-1]
+
+def _best_splits(reference, hypothesis):
+    """Every (substitutions, deletions, insertions) of the fewest edits, by trying all of them."""
+
+    @cache
+    def splits(i, j):
+        if i == 0 and j == 0:
+            return {(0, 0, 0)}
+        ways = set()
+        if i and j:
+            wrong = reference[i - 1] != hypothesis[j - 1]
+            ways |= {(s + wrong, d, n) for s, d, n in splits(i - 1, j - 1)}
+        if i:
+            ways |= {(s, d + 1, n) for s, d, n in splits(i - 1, j)}
+        if j:
+            ways |= {(s, d, n + 1) for s, d, n in splits(i, j - 1)}
+        fewest = min(map(sum, ways))
+        return {way for way in ways if sum(way) == fewest}
+
+    return splits(len(reference), len(hypothesis))
+
+
+def _split(counts):
+    return counts.substitutions, counts.deletions, counts.insertions
 
 
 def test_counts():
@@ -40,56 +59,48 @@ def test_counts():
     assert (ErrorCounts().wer, counts[4].wer) == (0.0, float("inf"))
 
 
-@settings(max_examples=50, deadline=None)
-@given(st.lists(st.sampled_from("abc"), max_size=8), st.lists(st.sampled_from("abc"), max_size=8))
-def test_counts_are_the_edit_distance(reference, hypothesis):
+def test_character_counts():
+    counts = count_character_errors(
+        ["it is", "it is", "  a   b ", "", "día", "x"], ["it iz", "itis", "a b", "no", "dia", ""]
+    )
+    assert counts == [
+        ErrorCounts(1, 0, 0, 5),
+        ErrorCounts(0, 1, 0, 5),  # the space
+        ErrorCounts(0, 0, 0, 3),
+        ErrorCounts(0, 0, 2, 0),
+        ErrorCounts(1, 0, 0, 3),
+        ErrorCounts(0, 1, 0, 1),
+    ]
+
+
+@settings(max_examples=60, deadline=None)
+@given(words, words)
+def test_counts_are_those_of_a_best_alignment(reference, hypothesis):
+    best = _best_splits(tuple(reference), tuple(hypothesis))
     (counts,) = count_errors([" ".join(reference)], [" ".join(hypothesis)])
-    assert counts.errors == _distance(reference, hypothesis)
-    assert counts.words == len(reference)
-    assert counts.insertions - counts.deletions == len(hypothesis) - len(reference)
+    assert _split(counts) in best and counts.words == len(reference)
+    (counts,) = count_character_errors(["".join(reference)], ["".join(hypothesis)])
+    assert _split(counts) in best and counts.words == len(reference)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.tuples(words, words, st.sampled_from("xy")), max_size=6), st.randoms())
+def test_totals_do_not_depend_on_order_or_grouping(rows, random):
+    def counted(rows):
+        texts = [(" ".join(reference), " ".join(said)) for reference, said, _ in rows]
+        return count_errors([r for r, _ in texts], [h for _, h in texts])
+
+    shuffled = random.sample(rows, len(rows))
+    total = sum_counts(counted(rows))
+    assert sum_counts(counted(shuffled)) == total
+    groups = group_counts(counted(rows), [key for *_, key in rows])
+    assert groups == group_counts(counted(shuffled), [key for *_, key in shuffled])
+    assert sum_counts(groups.values()) == total
 
 
 def test_unequal_lists():
-    with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
-        count_errors(["a", "b"], ["a"])
-
-
-def test_interval_is_that_of_a_binomial():
-    rng = np.random.default_rng(1)
-    counts = [ErrorCounts(int(e), 0, 0, 1) for e in rng.random(2000) < 0.1]
-    interval = bootstrap_interval(counts, resamples=4000)
-    assert interval.low < interval.value < interval.high
-    half = 1.96 * np.sqrt(interval.value * (1 - interval.value) / 2000)
-    assert interval.low == pytest.approx(interval.value - half, abs=0.002)
-    assert interval.high == pytest.approx(interval.value + half, abs=0.002)
-    assert interval == bootstrap_interval(counts, resamples=4000)
-    assert interval != bootstrap_interval(counts, resamples=4000, seed=1)
-
-
-def test_paired_difference():
-    rng = np.random.default_rng(0)
-    hard = rng.random(500) < 0.3
-    better = [ErrorCounts(2 * int(h), 0, 0, 5) for h in hard]
-    worse = [ErrorCounts(2 * int(h) + int(rng.random() < 0.1), 0, 0, 5) for h in hard]
-    result = paired_bootstrap(worse, better, resamples=2000)
-    assert 0 < result.low < result.difference < result.high
-    assert result.difference == pytest.approx(sum_counts(worse).wer - sum_counts(better).wer)
-    assert result.share_a_better == 0.0
-    # Far narrower than the interval of either system: what is hard for both cancels.
-    alone = bootstrap_interval(better, resamples=2000)
-    assert result.high - result.low < 0.6 * (alone.high - alone.low)
-    same = paired_bootstrap(better, better, resamples=200)
-    assert (same.difference, same.low, same.high, same.share_a_better) == (0.0, 0.0, 0.0, 0.5)
-
-
-def test_bad_arguments():
-    one = [ErrorCounts(0, 0, 0, 1)]
-    for counts in ([], [ErrorCounts()]):
-        with pytest.raises(ValueError, match="reference words"):
-            bootstrap_interval(counts)
-    with pytest.raises(ValueError, match="same utterances"):
-        paired_bootstrap(one, [ErrorCounts(0, 0, 0, 2)])
-    with pytest.raises(ValueError, match="same utterances"):
-        paired_bootstrap(one, one * 2)
-    with pytest.raises(ValueError, match="confidence"):
-        bootstrap_interval(one, confidence=95)
+    for count in (count_errors, count_character_errors):
+        with pytest.raises(ValueError, match="2 references and 1 hypotheses"):
+            count(["a", "b"], ["a"])
+    with pytest.raises(ValueError, match="each of 1 counts, got 2 keys"):
+        group_counts([ErrorCounts()], ["s", "t"])
