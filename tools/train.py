@@ -17,6 +17,8 @@ example:
       --init runs/float/model.keras --epochs 5 --learning-rate 5e-4
   asr-qat train --train train.jsonl --out runs/mixed --recipe dynamic_wi4_afp32 \\
       --rule 'encoder/subsampling/=dynamic_wi8_afp32' --float-epochs 20 --epochs 5
+  asr-qat train --train train.jsonl --out runs/int2 --init runs/float/model.keras \\
+      --recipe dynamic_wi2_afp32,clipping:lloyd_max --teacher runs/float/model.keras
   asr-qat train --train train.jsonl --out runs/sparse --recipe dynamic_wi4_afp32 \\
       --init runs/float/model.keras --epochs 10 --sparsity 0.5 --prune encoder/
 
@@ -56,6 +58,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
     add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
     add("--init", help="start from the weights and the vocabulary of this model.keras")
+    add("--quantize-from", type=int, default=0, metavar="STEP", help="float until then (0)")
+    add("--teacher", metavar="MODEL", help="a model.keras to agree with, such as the float one")
+    add("--teacher-weight", type=float, metavar="W", help="of that beside the loss (1)")
     add("--float-epochs", type=int, default=0, help="epochs in float first, in OUT/float (0)")
     add("--epochs", type=int, default=20, help="epochs (20)")
     add("--batch-size", type=int, default=32, help="utterances a step (32)")
@@ -166,6 +171,7 @@ def training_config(
         average_last=min(args.average_last, epochs) if before else args.average_last,
         checkpoint_steps=args.checkpoint_steps,
         keep_checkpoints=args.keep_checkpoints,
+        quantize_from=0 if before else args.quantize_from,
         dev_utterances=args.dev_utterances,
         seed=args.seed,
     )
@@ -191,6 +197,7 @@ def run(args: argparse.Namespace) -> int:
         tokenizer_from_config,
         train_sentencepiece,
     )
+    from asr_qat.models.distillation import Teacher
     from asr_qat.models.presets import preset
     from asr_qat.quantization.spec import parse_rule, policy
     from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
@@ -221,6 +228,8 @@ def run(args: argparse.Namespace) -> int:
         keras.config.set_dtype_policy("mixed_bfloat16")
     if args.no_augment:
         batches = dataclasses.replace(batches, augment=None)
+    if args.teacher_weight is not None and not args.teacher:
+        raise ValueError("--teacher-weight: expected --teacher, too")
     out, pruning = Path(args.out), pruning_config(args)
 
     def one_run(folder, rules, init, epochs, rate, pruning=None):
@@ -228,6 +237,8 @@ def run(args: argparse.Namespace) -> int:
         # The second: Keras' progress bar.
         with workers.scope(), contextlib.redirect_stdout(sys.stderr):
             model = make_model(config, tokenizer, rules, init)
+            if args.teacher and folder == out:
+                model.learn_from(Teacher(load_model(args.teacher), args.teacher_weight or 1.0))
             if workers.is_chief:
                 print_precision(model, sys.stderr)
             return train_model(

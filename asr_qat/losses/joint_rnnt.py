@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from asr_qat.losses.distillation import Taught, divergence
 from asr_qat.losses.distributions import Softmax
 from asr_qat.losses.lattice import IMPOSSIBLE, Cells, align, move_probabilities
 from asr_qat.losses.rnnt import check_widths, emit_weights
@@ -42,6 +43,7 @@ def joint_rnnt_loss(
     distribution: Any = None,
     forbidden: Tensor | None = None,
     among: Tensor | None = None,
+    taught: Taught | None = None,
     slice_bytes: int = SLICE_BYTES,
 ) -> Tensor:
     """Negative log-probability of the labels, summed over all alignments; as `rnnt_loss`.
@@ -58,6 +60,8 @@ def joint_rnnt_loss(
             there are no such.
         among: bool ``[batch, time, labels + 1]``, cells to which alignments are confined; see
             `pruned`.
+        taught: the scores of a teacher, whose divergence is added; for `Softmax` alone. None: there
+            is no teacher.
         slice_bytes: of the logits of a slice, or of what they are made from where that is wider.
 
     Returns:
@@ -67,37 +71,37 @@ def joint_rnnt_loss(
         ValueError: if the shapes do not fit together.
     """
     check_widths(inputs.labels.shape[1], labels.shape[1], "the joint's labels")
-    labels, frame_lengths, label_lengths = (
-        ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
-    )
     distribution = distribution or Softmax()
-    batch, time = ops.shape(inputs.frames)[:2]
-    width = ops.shape(inputs.labels)[1]
-    most = max(1, slice_bytes // (4 * max(inputs.table.shape)))
-    cells = Cells.of(frame_lengths, label_lengths, time, width, among)
-    weights = emit_weights(fast_emit, labels, inputs.frames.dtype)
-    following = ops.pad(labels, ((0, 0), (0, 1)))
+    if taught is not None and not isinstance(distribution, Softmax):
+        raise ValueError(
+            f"a teacher: received a joint whose distribution is {type(distribution).__name__}, "
+            "expected Softmax"
+        )
+    lattice = _Lattice(inputs, labels, frame_lengths, label_lengths, among, slice_bytes)
+    cells, most = lattice.cells, lattice.most
+    batch, time, width = ops.shape(cells.inside)
+    weights = emit_weights(fast_emit, lattice.labels, inputs.frames.dtype)
 
     @keras.ops.custom_gradient
     def loss(*parts):
-        joint = _Joint(JointInputs(*parts), following, forbidden)
-        every = Slices(cells.inside, most)
-
-        def score(start, places, there, kept):
-            _, logits, labels = joint.at(places)
-            scores = distribution.scores(logits, labels, blank)
-            return (ops.slice_update(kept, (0, start), ops.stack(scores)),)
-
-        kept = ops.zeros((3, every.size + every.rows), dtype=parts[0].dtype)
-        kept = every.spread(every.loop(score, kept)[0])
+        joint = _Joint(JointInputs(*parts), lattice.following, forbidden)
+        kept = lattice.scores(joint, distribution, blank)
         stay, emit = (ops.reshape(kept[i], (batch, time, width)) for i in range(2))
         alignments = align(stay, emit, cells)
+        value = -alignments.log_likelihood
+        if taught is not None:
+            visited = sum(move_probabilities(alignments.share, cells))
+            taken = divergence(taught, stay, emit, visited, cells.emits)
+            value = value + taken.value
 
         def gradient(*args, upstream=None):
             dy = (args[0] if upstream is None else upstream)[:, None, None]
             stays, emits = move_probabilities(alignments.share, cells)
             ever = stays + emits > NEVER
-            flat = [ops.reshape(x, (-1,)) for x in (stays * dy, emits * weights[:, None] * dy)]
+            emits = emits * weights[:, None]
+            if taught is not None:
+                stays, emits = stays + taken.stays, emits + taken.emits
+            flat = [ops.reshape(x, (-1,)) for x in (stays * dy, emits * dy)]
 
             def differentiate(start, places, there, *sums):
                 hidden, logits, labels = joint.at(places)
@@ -109,10 +113,66 @@ def joint_rnnt_loss(
             sums = Slices(ever, most).loop(differentiate, *joint.no_gradients())
             return tuple(ops.reshape(x, ops.shape(p)) for x, p in zip(sums, parts, strict=True))
 
-        return -alignments.log_likelihood, gradient
+        return value, gradient
 
     # Copies: TensorFlow's custom gradients take tensors and no variables.
     return loss(*(ops.copy(x) for x in inputs))
+
+
+def lattice_scores(
+    inputs: JointInputs,
+    labels: Tensor,
+    frame_lengths: Tensor,
+    label_lengths: Tensor,
+    *,
+    blank: int = 0,
+    slice_bytes: int = SLICE_BYTES,
+) -> tuple[Tensor, Tensor]:
+    """What a joint network says in each cell of the lattice, without a gradient.
+
+    Args:
+        inputs: of the joint network, a softmax over blank and all labels.
+        labels: int ``[batch, labels]``.
+        frame_lengths: int ``[batch]``.
+        label_lengths: int ``[batch]``.
+        blank: id of the blank label.
+        slice_bytes: as in `joint_rnnt_loss`.
+
+    Returns:
+        Log-probabilities of blank and of the next label, each float ``[batch, time, labels + 1]``;
+        0 outside of the row's lattice.
+    """
+    inputs = JointInputs(*(ops.stop_gradient(x) for x in inputs))
+    lattice = _Lattice(inputs, labels, frame_lengths, label_lengths, None, slice_bytes)
+    kept = lattice.scores(_Joint(inputs, lattice.following, None), Softmax(), blank)
+    shape = ops.shape(lattice.cells.inside)
+    return ops.reshape(kept[0], shape), ops.reshape(kept[1], shape)
+
+
+class _Lattice:
+    """The cells of a batch, and what is scored slice by slice."""
+
+    def __init__(self, inputs, labels, frame_lengths, label_lengths, among, slice_bytes):
+        self.labels, frame_lengths, label_lengths = (
+            ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
+        )
+        time, width = ops.shape(inputs.frames)[1], ops.shape(inputs.labels)[1]
+        self.most = max(1, slice_bytes // (4 * max(inputs.table.shape)))
+        self.cells = Cells.of(frame_lengths, label_lengths, time, width, among)
+        self.following = ops.pad(self.labels, ((0, 0), (0, 1)))
+        self.dtype = inputs.frames.dtype
+
+    def scores(self, joint, distribution, blank):
+        """`Scores` of every cell, float ``[3, batch * time * width]``; 0 outside."""
+        every = Slices(self.cells.inside, self.most)
+
+        def score(start, places, there, kept):
+            _, logits, labels = joint.at(places)
+            scores = distribution.scores(logits, labels, blank)
+            return (ops.slice_update(kept, (0, start), ops.stack(scores)),)
+
+        kept = ops.zeros((3, every.size + every.rows), dtype=self.dtype)
+        return every.spread(every.loop(score, kept)[0])
 
 
 class _Joint:

@@ -5,8 +5,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import ops
 
+from asr_qat.losses.distillation import Taught
 from asr_qat.losses.distributions import FactorizedBlank, Softmax
-from asr_qat.losses.joint_rnnt import JointInputs, joint_rnnt_loss
+from asr_qat.losses.joint_rnnt import JointInputs, joint_rnnt_loss, lattice_scores
+from asr_qat.losses.lattice import Cells, align, move_probabilities
 from asr_qat.losses.rnnt import rnnt_loss
 from asr_qat.testing import compiled, gradient_of
 
@@ -35,6 +37,54 @@ def plain(inputs, labels, frames, counts, distribution=None, forbidden=None, **k
         logits = ops.where(banned, -1e30, logits)
     logits = (distribution or Softmax()).log_probs(logits)
     return rnnt_loss(logits, labels, frames, counts, **kwargs)
+
+
+def taught_loss(inputs, labels, frames, counts, taught):
+    """The loss of held logits with the divergence from a teacher, written out."""
+    inputs = JointInputs(*inputs)
+    hidden = ops.tanh(inputs.frames[:, :, None] + inputs.labels[:, None])
+    logs = ops.log_softmax(ops.matmul(hidden, ops.transpose(inputs.table)) + inputs.bias)
+    cells = Cells.of(frames, counts, logs.shape[1], logs.shape[2])
+    following = np.pad(labels, ((0, 0), (0, 1)))[:, None, :, None]
+    following = np.broadcast_to(following, (*logs.shape[:3], 1))
+    stay, emit = logs[..., 0], ops.take_along_axis(logs, following, axis=-1)[..., 0]
+    visited = sum(move_probabilities(align(stay, emit, cells).share, cells))
+    visited = ops.stop_gradient(visited)
+    follows = np.asarray(cells.emits)
+
+    def classes(stay, emit):
+        one, two = ops.exp(stay), ops.where(follows, ops.exp(emit), 0.0)
+        return ops.stack([one, two, 1.0 - one - two])
+
+    t, p = classes(taught.stay, taught.emit), classes(stay, emit)
+    there = t > 0
+    kl = ops.where(there, t * (ops.log(ops.where(there, t, 1.0) / ops.where(there, p, 1.0))), 0.0)
+    extra = ops.sum(visited * ops.sum(kl, axis=0), axis=(1, 2))
+    return rnnt_loss(logs, labels, frames, counts) + taught.weight * extra
+
+
+def test_the_divergence_from_a_teacher_and_its_gradient():
+    inputs, lengths = example(3)
+    teacher, _ = example(4)
+    taught = Taught(*lattice_scores(JointInputs(*teacher), *lengths, slice_bytes=200), 0.7)
+    found = ops.convert_to_numpy(fused(inputs, *lengths, taught=taught, slice_bytes=200))
+    wanted = ops.convert_to_numpy(taught_loss(inputs, *lengths, taught))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5)
+    assert np.all(found > ops.convert_to_numpy(fused(inputs, *lengths)) + 0.1)
+    ours = weighted_gradients(fused, inputs, lengths, taught=taught, slice_bytes=200)
+    theirs = weighted_gradients(taught_loss, inputs, lengths, taught=taught)
+    for one, other in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(one, other, atol=5e-5)
+
+
+def test_a_model_diverges_not_from_itself():
+    inputs, lengths = example(5)
+    taught = Taught(*lattice_scores(JointInputs(*inputs), *lengths), 1.0)
+    plain_value = ops.convert_to_numpy(fused(inputs, *lengths))
+    value = ops.convert_to_numpy(fused(inputs, *lengths, taught=taught))
+    np.testing.assert_allclose(value, plain_value, rtol=1e-5)
+    with pytest.raises(ValueError, match="FactorizedBlank, expected Softmax"):
+        fused(inputs, *lengths, taught=taught, distribution=FactorizedBlank())
 
 
 def fused(inputs, *lengths, **kwargs):

@@ -17,6 +17,7 @@ from asr_qat.layers.spec_augment import SpecAugment
 from asr_qat.losses.joint_rnnt import JointInputs, joint_rnnt_loss
 from asr_qat.models.auxiliary import AdditiveJoint, CtcHead
 from asr_qat.models.configs import TransducerConfig
+from asr_qat.models.distillation import Teacher
 from asr_qat.models.ends import make_end, require_fields
 from asr_qat.models.passes import Pass, encode
 from asr_qat.models.path_training import PATHS
@@ -46,6 +47,7 @@ class Transducer(keras.Model):
 
     Attributes:
         stages: encoders, each on the output of the one before; the first gets features.
+        teacher: whom it learns from beside the labels, or None; see `learn_from`.
         passes: what recognises, from the first partial results to the final ones.
         ends: what hears where speech ends; see `models.ends`.
 
@@ -68,6 +70,7 @@ class Transducer(keras.Model):
         self.tokenizer_config = dict(tokenizer)
         self.policy = policy(precision)
         self.vocabulary_size = len(tokenizer["pieces"])
+        self.teacher: Teacher | None = None
         with in_float32() as compute_dtype:
             self._make_parts()
         self._multiply_in(compute_dtype)
@@ -160,6 +163,19 @@ class Transducer(keras.Model):
         self.optimizer.build(self.trainable_variables)
         return super().make_train_function(force=force)
 
+    def learn_from(self, teacher: Teacher | None) -> None:
+        """Has training add the divergence from a teacher's scores to the loss; None: no longer.
+
+        The teacher is not saved with the model.
+
+        Raises:
+            ValueError: if it has other labels or frames, or a joint that is no softmax.
+        """
+        if teacher is not None:
+            teacher.check(self)
+        self.teacher = teacher
+        self.train_function = None  # compiled without it
+
     def dense_layers(self) -> list[Dense]:
         """Every layer that a precision can be chosen for, in order."""
         return [layer for layer in self._flatten_layers() if isinstance(layer, Dense)]
@@ -231,10 +247,11 @@ class Transducer(keras.Model):
         """
         features = self.feature_length(x["audio_length"])
         pairs = zip(self.passes[-len(y_pred) :], y_pred, strict=True)
-        losses = [self._pass_loss(one, inputs, x, features, training) for one, inputs in pairs]
+        taught = self.teacher.taught(x) if self.teacher and training else None
+        losses = [self._pass_loss(*pair, x, features, training, taught) for pair in pairs]
         return sum(losses) / len(losses) + sum(self.losses)
 
-    def _pass_loss(self, one, inputs: JointInputs, batch, features, training):
+    def _pass_loss(self, one, inputs: JointInputs, batch, features, training, taught):
         lengths = (batch["labels"], one.lengths(features), batch["label_length"])
         among, additive = None, 0.0
         if self.additive and training:
@@ -246,6 +263,7 @@ class Transducer(keras.Model):
             fast_emit=self.config.loss.fast_emit,
             distribution=one.joint.distribution,
             among=among,
+            taught=taught,
         )
         return ops.mean(losses) + additive
 

@@ -16,6 +16,7 @@ from asr_qat.training.averaging import AverageWeights, EvaluateAverages
 from asr_qat.training.board import Board
 from asr_qat.training.checkpoint_files import FOLDER, Checkpoint, CheckpointError
 from asr_qat.training.checkpoints import Checkpoints, Resume, require_settings
+from asr_qat.training.delay import DelayedQuantization
 from asr_qat.training.dev_sample import DevSample
 from asr_qat.training.feed import Feed
 from asr_qat.training.history import History
@@ -49,6 +50,7 @@ class TrainingConfig:
     )
     checkpoint_steps: int = 500  # between checkpoints; there is one after each epoch, too
     keep_checkpoints: int = 3  # newest that stay on the disk
+    quantize_from: int = 0  # steps before the recipe begins; until then layers multiply floats
     dev_utterances: int = 64  # held out, transcribed after each epoch; 0: none
     jit_compile: bool = True  # by XLA; without it, short runs of small models begin sooner
     seed: int = 0
@@ -59,7 +61,13 @@ class TrainingConfig:
         if not 0 <= self.ema_momentum < 1:
             raise ValueError(f"ema_momentum: received {self.ema_momentum}, expected 0 to below 1")
         least = {"epochs": 1, "accumulate_steps": 1, "checkpoint_steps": 1, "keep_checkpoints": 1}
-        least |= {"warmup_steps": 1, "average_last": 0, "dev_utterances": 0, "clip_norm": 0}
+        least |= {
+            "quantize_from": 0,
+            "warmup_steps": 1,
+            "average_last": 0,
+            "dev_utterances": 0,
+            "clip_norm": 0,
+        }
         for name, minimum in least.items():
             if getattr(self, name) < minimum:
                 raise ValueError(
@@ -175,6 +183,7 @@ def fit(
         StopOnNotFinite(epoch_steps, folder / FOLDER),
         speed,
         average,
+        DelayedQuantization(config.quantize_from) if config.quantize_from else None,
         EvaluateAverages() if config.ema_momentum else None,
         *callbacks,
         sample,

@@ -159,6 +159,7 @@ def train_model(
         "training": dataclasses.asdict(training),
         "policy": model.policy.to_list(),
         "bfloat16": model.in_bfloat16,
+        "teacher": model.teacher and model.teacher.document(),
         "keras": keras.__version__,
         "processes": workers.process_count,
         "machine": platform.processor() or platform.machine(),
@@ -222,6 +223,7 @@ def model_settings(model: Transducer) -> dict[str, Any]:
         **{f"model {name}": value for name, value in model.config.to_dict().items()},
         "precision": model.policy.to_list(),
         "bfloat16": model.in_bfloat16,
+        "teacher": model.teacher and model.teacher.document(),
     }
     return json.loads(json.dumps(described))
 

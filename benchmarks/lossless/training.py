@@ -1,10 +1,12 @@
 """The study's training runs: a float model for each seed, and what goes on from it."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import keras
+from fake_quant import fake_quantize
+from grid import Run
 
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import Tokenizer
@@ -15,14 +17,17 @@ from asr_qat.models.configs import (
     SpecAugmentConfig,
     TransducerConfig,
 )
+from asr_qat.models.distillation import Teacher
 from asr_qat.models.presets import preset
 from asr_qat.training.fit import TrainingConfig
-from asr_qat.training.run import BatchConfig, make_model, train_model
+from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
 
 LABELS = 256  # word pieces
 BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.6, 2.1, 2.6, 3.4, 5.0, 8.0, 17.0))
-BASE_EPOCHS, FURTHER_EPOCHS = 6, 1
-BASE_RATE, FURTHER_RATE = 1.5e-3, 3e-4
+BASE = TrainingConfig(
+    epochs=6, learning_rate=1.5e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
+)
+FURTHER = dataclasses.replace(BASE, epochs=1, learning_rate=3e-4, warmup_steps=50)
 
 
 def configuration() -> TransducerConfig:
@@ -36,34 +41,49 @@ def configuration() -> TransducerConfig:
     )
 
 
-def train(
+def train_base(folder: Path, train, valid, tokenizer: Tokenizer, seed: int) -> Path:
+    """The float model of a seed, kept in ``folder`` and not trained again; the path of it."""
+    done = folder / "model.keras"
+    if not done.exists():
+        keras.utils.set_random_seed(seed)
+        model = make_model(configuration(), tokenizer, None, None)
+        _train(model, folder, train, valid, tokenizer, dataclasses.replace(BASE, seed=seed))
+    return done
+
+
+def train_run(
+    run: Run,
+    base: Path,
     folder: Path,
-    train: list[Utterance],
-    valid: list[Utterance],
+    train: Sequence[Utterance],
+    valid: Sequence[Utterance],
     tokenizer: Tokenizer,
-    *,
     seed: int,
-    precision: Any,
-    init: Path | None,
-) -> None:
-    """One run, kept in ``folder`` and not done again; interrupted, it goes on."""
-    if (folder / "model.keras").exists():
-        return
-    keras.utils.set_random_seed(seed)
-    model = make_model(configuration(), tokenizer, precision, init and str(init))
+) -> Path:
+    """A run of the grid, kept in ``folder`` and not done again; interrupted, it goes on."""
+    done = folder / "model.keras"
+    if not done.exists():
+        keras.utils.set_random_seed(seed)
+        model = make_model(configuration(), tokenizer, run.precision, str(base))
+        if run.method == "fake_quant":
+            fake_quantize(model)
+        if run.taught:
+            model.learn_from(Teacher(load_model(base)))
+        steps = len(train) // BATCHES.batch_size
+        config = dataclasses.replace(
+            FURTHER, seed=seed, quantize_from=round(run.quantize_from * steps)
+        )
+        _train(model, folder, train, valid, tokenizer, config)
+    return done
+
+
+def _train(model, folder, train, valid, tokenizer, config):
     train_model(
         model,
         train,
         tokenizer,
         folder,
-        training=TrainingConfig(
-            epochs=FURTHER_EPOCHS if init else BASE_EPOCHS,
-            learning_rate=FURTHER_RATE if init else BASE_RATE,
-            warmup_steps=50 if init else 300,
-            checkpoint_steps=300,
-            dev_utterances=100,
-            seed=seed,
-        ),
+        training=config,
         batches=BATCHES,
         valid=valid,
         verbose=2,
