@@ -26,7 +26,10 @@ def feed_forward(recipe: str) -> tuple[tuple[str, str], ...]:
 
 
 CLIPPED = f"{INT2},clipping:lloyd_max"
+LEARNED_2, STOPPED_2 = f"{INT2},clipping:learned", f"{CLIPPED},scale_gradient:false"
 ONE = (0,)
+STOPPED, LEARNED, LLOYD = "no gradient through the scale", "learned clipping", "Lloyd-Max clipping"
+PULL, TAUGHT = "S8BQAT's pull to the grid", "the float model as a teacher"
 
 RUNS = (
     Run(name="float", precision="float32", why="the same further steps in float"),
@@ -36,16 +39,16 @@ RUNS = (
     Run(name="int4_a4", precision="wi4_ai4", why="4-bit weights and activations"),
     Run(name="fake_quant_int4", precision=INT4, method="fake_quant", why="what others do"),
     Run(name="mixed_4_8", precision="mixed_wi4_wi8", why="8 bits where features come in"),
-    Run(name="int2_mix_taught", precision=feed_forward(CLIPPED), taught=True, why="distillation"),
+    Run(name="int2_mix_taught", precision=feed_forward(CLIPPED), taught=True, why=TAUGHT),
     Run(name="int2", precision=CLIPPED, taught=True, why="2 bits throughout"),
     Run(name="int4_static", precision="static_wi4_ai8", why="learned activation ranges"),
     # Options, each beside the run without it.
-    Run(name="int4_stopped", precision=f"{INT4},scale_gradient:false", seeds=ONE, why="no gradient through the scale"),
-    Run(name="int4_learned", precision=f"{INT4},clipping:learned", seeds=ONE, why="learned clipping"),
-    Run(name="int4_lloyd", precision=f"{INT4},clipping:lloyd_max", seeds=ONE, why="Lloyd-Max clipping"),
-    Run(name="int4_pull", precision=f"{INT4},pull:1", seeds=ONE, why="S8BQAT's pull"),
-    Run(name="int4_delayed", precision=INT4, quantize_from=0.5, seeds=ONE, why="quantized from half of the steps on"),
-    Run(name="int4_taught", precision=INT4, taught=True, seeds=ONE, why="distillation"),
+    Run(name="int4_stopped", precision=f"{INT4},scale_gradient:false", seeds=ONE, why=STOPPED),
+    Run(name="int4_learned", precision=f"{INT4},clipping:learned", seeds=ONE, why=LEARNED),
+    Run(name="int4_lloyd", precision=f"{INT4},clipping:lloyd_max", seeds=ONE, why=LLOYD),
+    Run(name="int4_pull", precision=f"{INT4},pull:1", seeds=ONE, why=PULL),
+    Run(name="int4_delayed", precision=INT4, quantize_from=0.5, seeds=ONE, why="float at first"),
+    Run(name="int4_taught", precision=INT4, taught=True, seeds=ONE, why=TAUGHT),
     Run(
         name="co_trained",
         precision=f"{INT4},co_trained:8-4-2",
@@ -53,11 +56,11 @@ RUNS = (
         seeds=ONE,
         why="one set of weights for 8, 4 and 2 bits",
     ),
-    Run(name="int2_mix_plain", precision=feed_forward(INT2), seeds=ONE, why="2 bits without clipping"),
-    Run(name="int2_mix_learned", precision=feed_forward(f"{INT2},clipping:learned"), seeds=ONE, why="learned clipping at 2 bits"),
-    Run(name="int2_mix_stopped", precision=feed_forward(f"{CLIPPED},scale_gradient:false"), seeds=ONE, why="no gradient through the scale at 2 bits"),
-    Run(name="int2_mix_pull", precision=feed_forward(f"{CLIPPED},pull:1"), seeds=ONE, why="the pull at 2 bits"),
-)  # fmt: skip
+    Run(name="int2_mix_plain", precision=feed_forward(INT2), seeds=ONE, why="2 bits, not clipped"),
+    Run(name="int2_mix_learned", precision=feed_forward(LEARNED_2), seeds=ONE, why=LEARNED),
+    Run(name="int2_mix_stopped", precision=feed_forward(STOPPED_2), seeds=ONE, why=STOPPED),
+    Run(name="int2_mix_pull", precision=feed_forward(f"{CLIPPED},pull:1"), seeds=ONE, why=PULL),
+)
 
 # Post-training quantization of the float run's file, by AI Edge Quantizer: (algorithm, bits).
 BASELINES = (("minmax", 8), ("minmax", 4), ("mse", 4), ("octav", 4), ("gptq", 4), ("oscar", 4))
