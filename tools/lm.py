@@ -74,9 +74,19 @@ def _add_text_arguments(parser: argparse.ArgumentParser, pieces: str, required: 
         metavar="MODEL",
         help=f"recogniser (.tflite or .keras), {pieces}",
     )
-    # Here and not only before KIND, where the common flags are.
-    parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
-    parser.add_argument("--debug", action="store_true", help="show a traceback on errors")
+    # The common flags may stand before KIND or behind it.
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="one JSON document on stdout",
+    )
+    parser.add_argument(
+        "--debug",
+        action="store_true",
+        default=argparse.SUPPRESS,
+        help="show a traceback on errors",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

@@ -21,11 +21,11 @@ def read_texts(paths: Iterable[str | os.PathLike[str]]) -> list[str]:
         ValueError: a file is not UTF-8, or none of them has a sentence.
         OSError: a file cannot be read.
     """
-    paths = [Path(path) for path in paths]
-    texts = [" ".join(line.split()) for path in paths for line in _lines(path)]
+    files = [Path(path) for path in paths]
+    texts = [" ".join(line.split()) for path in files for line in _lines(path)]
     texts = [text for text in texts if text]
     if not texts:
-        raise ValueError(f"{', '.join(map(str, paths))}: expected a sentence a line, found none")
+        raise ValueError(f"{', '.join(map(str, files))}: expected a sentence a line, found none")
     return texts
 
 

@@ -27,9 +27,9 @@ class History:
         """A label after others; the first is 0."""
         self.label = label
         self.before = before  # None once the model has run, so that old histories can go
-        self.scores: np.ndarray | None = None
+        self.scores = np.empty(0, np.float32)
         self.end = 0.0
-        self.states: States = {}
+        self.states: States = {}  # nothing before the model has run
         self.longer: dict[int, History] = {}
 
 
@@ -81,8 +81,7 @@ class LstmScorer:
 
     def scores(self, state: History) -> np.ndarray:
         """Log probabilities of the labels, float32 ``[labels]``."""
-        self._run(state)
-        return state.scores
+        return self._known(state).scores
 
     def advance(self, state: History, label: int) -> History:
         """The history with a label more, one for all who ask."""
@@ -92,13 +91,13 @@ class LstmScorer:
 
     def final(self, state: History) -> float:
         """Log probability of the end."""
-        self._run(state)
-        return state.end
+        return self._known(state).end
 
-    def _run(self, history: History) -> None:
-        """Runs the model on labels that it has not seen yet."""
-        waiting, each = [], history
-        while each is not None and each.scores is None:
+    def _known(self, history: History) -> History:
+        """The history, once the model has run on those of its labels that it has not seen yet."""
+        waiting = []
+        each: History | None = history
+        while each is not None and not each.states:
             waiting.append(each)
             each = each.before
         for each in reversed(waiting):
@@ -112,3 +111,4 @@ class LstmScorer:
             each.scores.flags.writeable = False
             each.states = {name: view.copy() for name, view in self._next.items()}
             each.before = None
+        return history

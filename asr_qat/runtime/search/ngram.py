@@ -200,8 +200,8 @@ def level_of(path: str | os.PathLike[str], model: NgramModel, pieces: Sequence[s
       ValueError: they are pieces of another vocabulary, or words that no pieces can spell.
     """
     if model.vocabulary is None:
-        marked = any(WORD_START in piece and piece in model for piece in pieces)
-        return "pieces" if marked else "words"
+        known = [piece for piece in pieces if WORD_START in piece and piece in model]
+        return "pieces" if known else "words"
     words = set(model.vocabulary) - {BEGIN, END, *UNKNOWN}
     other = sorted(words - set(pieces))
     if not other:
