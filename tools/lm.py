@@ -7,6 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Sequence
+from pathlib import Path
 
 HELP = "make a language model for the search from text"
 
@@ -92,6 +93,9 @@ def _add_text_arguments(parser: argparse.ArgumentParser, pieces: str, required: 
 def run(args: argparse.Namespace) -> int:
     """Makes the model, and prints what it is."""
     started = time.perf_counter()
+    folder = Path(args.out).absolute().parent
+    if not folder.is_dir():  # not after hours of training
+        raise ValueError(f"--out {args.out}: there is no folder {folder}")
     report = {"ngram": _ngram, "lstm": _lstm}[args.kind](args)
     report["seconds"] = time.perf_counter() - started
     report["bytes"] = os.path.getsize(args.out)
@@ -141,7 +145,8 @@ def _ngram(args: argparse.Namespace) -> dict:
         sentences = [[label - 1 for label in each] for each in _encoded(texts, tokenizer)]
     model, discounts = estimate(sentences, vocabulary, config)
     write_arpa(model, args.out)
-    guessed = [str(n) for n, found in enumerate(discounts, 1) if not found.estimated]
+    # Of word pieces, all unigrams are frequent; there it is nothing to speak of.
+    guessed = [str(n) for n, found in enumerate(discounts, 1) if n > 1 and not found.estimated]
     if guessed:
         print(
             f"n-grams of length {', '.join(guessed)}: too few are rare to estimate discounts; "
@@ -176,6 +181,7 @@ def _ngram_dev(args: argparse.Namespace, tokenizer) -> dict:
 
 
 def _lstm(args: argparse.Namespace) -> dict:
+    from .native_logs import without_native_notes
     from .tensorflow_quiet import quiet_tensorflow
 
     quiet_tensorflow()
@@ -217,7 +223,8 @@ def _lstm(args: argparse.Namespace) -> dict:
 
     with contextlib.redirect_stdout(sys.stderr):  # Keras' progress bar
         train(model, sentences, training, after_epoch, verbose=int(sys.stderr.isatty()))
-    parity = export_language_model(model, args.out, tokenizer.pieces, float16=args.float16)
+    with without_native_notes():
+        parity = export_language_model(model, args.out, tokenizer.pieces, float16=args.float16)
     report = {
         "model": args.out,
         "sentences": len(sentences),

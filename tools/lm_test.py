@@ -92,6 +92,12 @@ def test_text_that_the_pieces_cannot_write(files, capsys):
         run(capsys, "ngram", "--text", files / "other.txt", *given)
 
 
+def test_the_folder_must_be_there(files, capsys):
+    given = ("--text", files / "train.txt", "--out", files / "absent" / "lm.arpa")
+    with pytest.raises(ValueError, match="lm.arpa: there is no folder .*absent"):
+        run(capsys, "ngram", *given)
+
+
 def test_an_lstm_is_trained_and_read_back(files, capsys):
     out = files / "lm.tflite"
     given = ("--text", files / "train.txt", "--pieces", files / "asr.tflite", "--out", out)
