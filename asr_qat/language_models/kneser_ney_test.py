@@ -4,7 +4,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_qat.language_models.arpa_writer import write_arpa
@@ -164,10 +164,11 @@ def by_words(model):
     return found
 
 
+@settings(deadline=None, max_examples=50)
 @given(sentences_, st.integers(1, 4), st.integers(0, 2))
 def test_probabilities_of_every_context_add_up_to_one(sentences, order, threshold):
-    settings = EstimationConfig(order=order, prune=(0, threshold)[:order])
-    model, _ = estimate(sentences, ["a", "b", "c", "d", "never"], settings)
+    config = EstimationConfig(order=order, prune=(0, threshold)[:order])
+    model, _ = estimate(sentences, ["a", "b", "c", "d", "never"], config)
     begin, size = model.vocabulary.index("<s>"), len(model.vocabulary)
     contexts = {(), (4,), (4, 0), (begin,)}
     for sentence in sentences:
@@ -183,6 +184,7 @@ def test_probabilities_of_every_context_add_up_to_one(sentences, order, threshol
         np.testing.assert_allclose(np.exp(shorter), found, rtol=1e-9)
 
 
+@settings(deadline=None, max_examples=50)
 @given(sentences_)
 def test_counts(sentences):
     order, begin, end = 3, 4, 5

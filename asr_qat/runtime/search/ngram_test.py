@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_qat.language_models.arpa_writer import write_arpa
@@ -51,12 +51,14 @@ def of_words(model, words):
     return found + model.end(context)
 
 
+@settings(deadline=None, max_examples=50)
 @given(labels)
 def test_a_model_of_pieces_scores_every_label(path):
     expected = of_words(OF_PIECES, [PIECES[label] for label in path])
     assert total(PieceNgram(OF_PIECES, PIECES), path) == pytest.approx(expected, rel=1e-5)
 
 
+@settings(deadline=None, max_examples=50)
 @given(labels, st.sampled_from([0.0, -3.0]))
 def test_a_model_of_words_scores_the_words_however_they_are_spelled(path, penalty):
     words = "".join(PIECES[label] for label in path).replace("▁", " ").split()

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from asr_qat.runtime.search.phrases import PhraseBias, PhraseError, load_phrases, read_phrases
@@ -41,12 +41,14 @@ def said(path, pieces=PIECES):
     return "".join(pieces[label] for label in path).replace("▁", " ")
 
 
+@settings(deadline=None, max_examples=50)
 @given(phrases, st.lists(st.integers(1, len(PIECES) - 1), max_size=15))
 def test_the_total_is_that_of_the_completed_phrases(listed, path):
     found = totals(PhraseBias(listed, PIECES), path)[-1]
     assert found == pytest.approx(boosts(listed, said(path)), abs=1e-4)
 
 
+@settings(deadline=None, max_examples=50)
 @given(phrases, st.lists(st.integers(1, 2), max_size=15))
 def test_without_word_boundaries_phrases_are_found_anywhere(listed, path):
     pieces = ["<blank>", "a", "b"]
