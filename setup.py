@@ -46,6 +46,7 @@ setup(
         "demo": DEMO,
         "dev": [*DEMO, *SCALE, *TEST, "jax>=0.10", "mypy>=1.13", "ruff>=0.8"],
         "scale": SCALE,
+        "kenlm": ["kenlm>=0.3"],  # compiled when it is installed: needs a C++ compiler and CMake
         "compat": [
             *TEST,
             "tensorflow==2.16.2",  # tensorflow-io 0.37.1 loads with no other

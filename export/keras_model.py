@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +55,7 @@ def export_keras_model(
     input_signature: Sequence[tf.TensorSpec] | None = None,
     float16: bool = False,
     sample: Sequence[np.ndarray] | None = None,
+    notes: Mapping[str, Any] | None = None,
 ) -> ModelParity:
     """Writes a .tflite file whose `asr_qat` layers hold what their recipes store.
 
@@ -66,6 +67,7 @@ def export_keras_model(
         input_signature: one spec for each input; by default the model's, with batch 1.
         float16: whether to store as float16 what stays float.
         sample: an example of each input for the proof; by default random numbers.
+        notes: further entries of the file's description, for those who run it.
 
     Returns:
         What the proof found.
@@ -99,7 +101,7 @@ def export_keras_model(
             reason = f"layer {found[0].path} differs" if found else f"{report.max_difference:.1e}"
             raise ExportError(f"{path}: not written, because it fails its proof: {reason}")
         try:
-            temporary.write_bytes(with_description(content, layers, report))
+            temporary.write_bytes(with_description(content, layers, report, notes or {}))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)
@@ -210,9 +212,12 @@ def random_input(spec: tf.TensorSpec, length: int = 16) -> np.ndarray:
     return np.random.default_rng(0).normal(size=shape).astype(np.float32)
 
 
-def with_description(content: bytes, layers: Sequence[Any], report: ModelParity) -> bytes:
-    """The file with its recipe and its proof as metadata, and the digest."""
+def with_description(
+    content: bytes, layers: Sequence[Any], report: ModelParity, notes: Mapping[str, Any]
+) -> bytes:
+    """The file with its recipe, its proof and notes as metadata, and the digest."""
     description = {
+        **notes,
         "format": 1,
         "kind": "model",
         "producer": f"asr_qat {__version__}",

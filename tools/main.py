@@ -19,6 +19,7 @@ VERBS = (
     "prepare",
     "train",
     "summary",
+    "lm",
     "export",
     "verify",
     "inspect",

@@ -1,0 +1,1 @@
+"""Language models made from text: n-grams and LSTMs."""
