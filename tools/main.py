@@ -20,6 +20,7 @@ VERBS = (
     "train",
     "summary",
     "export",
+    "quantize",
     "verify",
     "inspect",
     "transcribe",
