@@ -19,6 +19,7 @@ VERBS = (
     "prepare",
     "train",
     "summary",
+    "sensitivity",
     "export",
     "quantize",
     "verify",
