@@ -18,6 +18,26 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     return tf.function(function, jit_compile=True, autograph=False)
 
 
+def compiled_for(model: Any, function: Callable[..., Any]) -> Callable[..., Any]:
+    """As `compiled`, for a function that reads the model's weights: they may change between calls.
+
+    Args:
+        model: a built Keras model.
+        function: of arrays, which changes no weight.
+    """
+    if keras.backend.backend() != "jax":
+        return compiled(function)
+    # JAX would compile the weights in as constants.
+    variables = [*model.trainable_variables, *model.non_trainable_variables]
+
+    def with_weights(values, *args):
+        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+            return function(*args)
+
+    inner = compiled(with_weights)
+    return lambda *args: inner([v.value for v in variables], *args)
+
+
 @contextmanager
 def in_float32() -> Iterator[str]:
     """Layers made here compute in float32, whatever Keras' dtype policy; yields that one's type.

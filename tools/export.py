@@ -51,7 +51,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--float16", action="store_true", help="store as float16 what stays float: half its bytes"
     )
-    parser.add_argument("--recipe", help="another precision than the model was trained at")
+    parser.add_argument(
+        "--recipe", help="another precision than the model was trained at: a name, or a recipe file"
+    )
     parser.add_argument(
         "--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of it"
     )
@@ -78,7 +80,8 @@ def run(args: argparse.Namespace) -> int:
     from asr_qat.data.audio import load_audio
     from asr_qat.data.manifest import read_manifest
     from asr_qat.export.exporter import export_model
-    from asr_qat.quantization.spec import parse_rule, policy
+    from asr_qat.quantization.recipe_file import recipe_or_file
+    from asr_qat.quantization.spec import parse_rule
     from asr_qat.training.run import load_model
 
     from .native_logs import without_native_notes
@@ -87,7 +90,7 @@ def run(args: argparse.Namespace) -> int:
     started = time.perf_counter()
     model = load_model(args.model)
     if args.recipe or args.rule:
-        rules = policy(args.recipe) if args.recipe else model.policy
+        rules = recipe_or_file(args.recipe) if args.recipe else model.policy
         model = model.with_precision(rules.with_rules([parse_rule(rule) for rule in args.rule]))
     if args.part:
         model = model.submodel(args.part)

@@ -55,7 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         dest="fields",
         help="of the preset, such as encoder.blocks=6 or loss.pruned_labels=5",
     )
-    add("--recipe", default="float32", help="precision, such as dynamic_wi4_afp32 (float32)")
+    add(
+        "--recipe",
+        default="float32",
+        help="precision, such as dynamic_wi4_afp32, or a file of asr-qat sensitivity (float32)",
+    )
     add("--rule", action="append", default=[], metavar="PATTERN=RECIPE", help="on top of --recipe")
     add("--init", help="start from the weights and the vocabulary of this model.keras")
     add("--quantize-from", type=int, default=0, metavar="STEP", help="float until then (0)")
@@ -199,13 +203,14 @@ def run(args: argparse.Namespace) -> int:
     )
     from asr_qat.models.distillation import Teacher
     from asr_qat.models.presets import preset
-    from asr_qat.quantization.spec import parse_rule, policy
+    from asr_qat.quantization.recipe_file import recipe_or_file
+    from asr_qat.quantization.spec import parse_rule
     from asr_qat.training.run import BatchConfig, load_model, make_model, train_model
 
     from .precision import print_precision
 
     config = with_fields(preset(args.preset), args.fields)
-    precision = policy(args.recipe).with_rules([parse_rule(rule) for rule in args.rule])
+    precision = recipe_or_file(args.recipe).with_rules([parse_rule(rule) for rule in args.rule])
     train = [u for path in args.train for u in read_manifest(path)]
     valid = [u for path in args.valid for u in read_manifest(path)]
     texts = [u.text for u in train]

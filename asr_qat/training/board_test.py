@@ -69,4 +69,4 @@ def test_recordings_of_the_sample_that_cannot_be_read_are_left_out(corpus, tmp_p
     (tmp_path / "x.wav").write_bytes(b"nothing")
     bad = dataclasses.replace(corpus[0], audio_filepath=tmp_path / "x.wav")
     sample = DevSample([bad, corpus[1]], CharacterTokenizer("ab "))
-    assert sample.references == [corpus[1].text] and "x.wav" in caplog.text
+    assert sample.utterances == [corpus[1]] and "x.wav" in caplog.text

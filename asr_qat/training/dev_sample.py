@@ -8,7 +8,7 @@ import numpy as np
 from absl import logging
 from keras import ops
 
-from asr_qat.backend import compiled
+from asr_qat.backend import compiled_for
 from asr_qat.data.audio import SAMPLE_RATE, AudioError, load_audio
 from asr_qat.data.manifest import Utterance
 from asr_qat.data.tokenizer import Tokenizer
@@ -41,17 +41,7 @@ def make_decoder(model: Any) -> Callable[[Any, Any], Any]:
         that gives labels int32 ``[batch, most]`` and their counts int32 ``[batch]``.
     """
     decode = decoder(model)
-    if keras.backend.backend() != "jax":
-        return compiled(lambda audio, lengths: decode(audio, lengths)[-1])
-    # JAX would compile the weights in as constants.
-    variables = [*model.trainable_variables, *model.non_trainable_variables]
-
-    def with_weights(values, audio, lengths):
-        with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
-            return decode(audio, lengths)[-1]
-
-    function = compiled(with_weights)
-    return lambda audio, lengths: function([v.value for v in variables], audio, lengths)
+    return compiled_for(model, lambda audio, lengths: decode(audio, lengths)[-1])
 
 
 class DevSample(keras.callbacks.Callback):
@@ -65,13 +55,14 @@ class DevSample(keras.callbacks.Callback):
         tail_ms: silence put after each recording.
 
     Attributes:
+        utterances: those of the sample that can be read.
         transcripts: of the last epoch: pairs of what was said and what was recognised.
     """
 
     def __init__(self, utterances: Sequence[Utterance], tokenizer: Tokenizer, tail_ms: int = 320):
         super().__init__()
         self.tokenizer, self.tail = tokenizer, tail_ms * SAMPLE_RATE // 1000
-        self.references: list[str] = []
+        self.utterances: list[Utterance] = []
         self.waves: list[np.ndarray] = []
         for utterance in utterances:
             try:
@@ -79,7 +70,7 @@ class DevSample(keras.callbacks.Callback):
             except AudioError as error:
                 logging.warning("left out of the WER sample: %s", error)
             else:
-                self.references.append(utterance.text)
+                self.utterances.append(utterance)
         self.transcripts: list[tuple[str, str]] = []
         self._decode: Callable[[Any, Any], Any] | None = None
 
@@ -95,9 +86,10 @@ class DevSample(keras.callbacks.Callback):
         hypotheses = self.transcribe()
         if kept is not None:
             assign_values(self.model.trainable_variables, kept)
-        self.transcripts = list(zip(self.references, hypotheses, strict=True))
+        references = [utterance.text for utterance in self.utterances]
+        self.transcripts = list(zip(references, hypotheses, strict=True))
         if logs is not None and hypotheses:
-            logs["wer"] = sum_counts(count_errors(self.references, hypotheses)).wer
+            logs["wer"] = sum_counts(count_errors(references, hypotheses)).wer
 
     def transcribe(self) -> list[str]:
         """What the model recognises now."""
