@@ -1,5 +1,6 @@
 """How a transducer is searched: the choices of a user."""
 
+import math
 from dataclasses import dataclass
 
 STRATEGIES = ("greedy", "time_synchronous", "modified", "adaptive")
@@ -41,6 +42,9 @@ class SearchConfig:
                 f"nbest: received {self.nbest}, expected at most the {self.width} hypotheses that "
                 f"the search keeps"
             )
+        for name in ("blank_penalty", "length_power"):
+            if not math.isfinite(getattr(self, name)):
+                raise ValueError(f"{name} must be finite, received {getattr(self, name)}")
         if not self.expansion_gamma >= 0:
             raise ValueError(f"expansion_gamma must be >= 0, received {self.expansion_gamma}")
 
