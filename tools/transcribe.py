@@ -103,7 +103,7 @@ def lines_of(result: dict[str, Any], words: bool) -> Iterator[str]:
     for partial in result.get("partials", ()):
         yield f"[{partial['seconds']:.2f} s]\t{partial['text']}"
     if "revised_words" in result:
-        yield f"[{result['revised_words']} words revised]"
+        yield f"[words revised: {result['revised_words']}]"
     for word in result["words"] if words else ():
         yield f"[{word['start']:.2f} – {word['end']:.2f} s]\t{word['text']}"
     for rank, one in enumerate(result["nbest"] if len(result["nbest"]) > 1 else (), 1):

@@ -71,7 +71,7 @@ def test_partials_grow_into_the_text(folder):
     lines = transcribe(folder, "model.tflite", "0.wav", "--partial").stdout.splitlines()
     assert len(lines) == len(result["partials"]) + 2
     assert lines[0].startswith("0.wav\t[")
-    assert lines[-2:] == ["0.wav\t[0 words revised]", f"0.wav\t{result['text']}"]
+    assert lines[-2:] == ["0.wav\t[words revised: 0]", f"0.wav\t{result['text']}"]
 
 
 def test_n_best_and_words_in_text_and_json(folder):

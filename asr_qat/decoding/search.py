@@ -19,7 +19,7 @@ class KerasDecoder:
     """Prediction network and joint network of a pass, as a search asks for them."""
 
     def __init__(self, one: Any):
-        """Compiles a `models.passes.Pass`; its weights may change afterwards."""
+        """Compiles a `models.passes.Pass` with its present weights."""
         self._initial = one.prediction.initial_state(1)
         self._predict: Callable[..., Any] = compiled(one.prediction.step)
         self._joint: Callable[..., Any] = compiled(one.joint_step)

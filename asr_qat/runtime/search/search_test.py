@@ -279,6 +279,30 @@ def test_a_network_that_never_stops_is_bounded(strategy):
         assert frames == sorted(frames)
 
 
+@pytest.mark.parametrize("strategy", ["time_synchronous", "adaptive"])
+def test_a_burst_of_labels_adds_to_those_that_came_early(strategy):
+    """The beam holds nothing and the whole word, but not what leads from one to the other."""
+
+    class Word123:
+        def predict(self, label, state):
+            return np.array([[label]]), (np.array([label]),)
+
+        def joint(self, encoded, predicted):
+            logits = np.zeros(4, np.float32)
+            following = int(predicted[0, 0] + 1) % 4
+            logits[following] = encoded[0] if following == 1 else 20.0
+            return logits - np.array([0, *(30.0 * (np.arange(1, 4) != following))])
+
+    (found,) = run(
+        Word123(),
+        SearchConfig(strategy=strategy, beam=2, expansion_gamma=9.0),
+        np.array([[-2.0], [20.0]], np.float32),
+        most=3,
+    )
+    assert labels_of(found) == (1, 2, 3) and found.total == pytest.approx(0, abs=1e-3)
+    assert [token.frame for token in found.tokens] == [1, 1, 1]
+
+
 @pytest.mark.parametrize("strategy", ["greedy", *BEAMS])
 def test_a_penalty_on_the_blank_gives_more_labels(strategy):
     counts = []

@@ -7,8 +7,8 @@
     beam = the `beam` likeliest of ended
 
 G. Saon, Z. Tuske, K. Audhkhasi, "Alignment-Length Synchronous Decoding for RNN Transducer",
-ICASSP 2020, algorithm 1; after A. Graves, arXiv 1211.3711. Here a hypothesis that cannot enter the
-beam any more is left out early.
+ICASSP 2020, its time-synchronous search; after A. Graves, arXiv 1211.3711. Here a hypothesis that
+cannot enter the beam any more is left out early.
 """
 
 import math
@@ -51,18 +51,19 @@ def expand(
       max_symbols: labels in a frame, at most.
       most: labels tried after a hypothesis, at most.
       gamma: nats that they may be below the likeliest one.
-      known: label sequences that are not made.
+      known: label sequences that those of `live` do not become, because they have.
     """
     ended: dict[Prefix, Hypothesis] = {}
     least = -math.inf
     for symbols in range(max_symbols + 1):
+        skipped = () if symbols else known  # later ones come from others than those of `live`
         found = []
         for hypothesis in live:
             if hypothesis.total <= least:
                 break
             merge(ended, frame.stay(hypothesis))
             if symbols < max_symbols:
-                found += candidates(hypothesis, frame, most, least, gamma, known)
+                found += candidates(hypothesis, frame, most, least, gamma, skipped)
         least = floor(ended.values(), beam)
         live = emitted([c for c in found if c.total > least], frame, beam)
         if not live:
