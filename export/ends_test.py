@@ -14,6 +14,7 @@ from asr_qat.runtime.interpreter import Interpreter
 from asr_qat.runtime.model_file import ModelFileError, load_model_file
 from asr_qat.runtime.passes import PassSearch
 from asr_qat.runtime.recognizer import Recognizer
+from asr_qat.runtime.search.config import SearchConfig
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only the TensorFlow backend has the converter", allow_module_level=True)
@@ -185,6 +186,21 @@ def test_a_segment_is_what_a_second_pass_alone_makes_of_it(
     assert frames == sorted(frames) and frames[-1] < len(first)
     # The first pass goes on as if there were no segments.
     assert stream.texts[0] == recognizer.transcribe_all(wave)[0]
+
+
+def test_segments_of_a_beam_stay_too(recognizer, threshold):
+    search, wave = SearchConfig(strategy="modified", nbest=2, blank_penalty=1.0), noise(40000)
+    stream = recognizer.stream(eos_threshold=threshold, search=search)
+    segments: list[str] = []
+    for start in range(0, len(wave), 4000):
+        stream.accept(wave[start : start + 4000])
+        assert stream.segments[: len(segments)] == segments
+        segments, stable = stream.segments, stream.stable_text
+    assert len(segments) > 2
+    final = stream.finish()
+    assert final == " ".join(stream.segments) == stream.stable_text and final.startswith(stable)
+    assert [word.text for word in stream.words] == final.split()
+    assert all(len(stream.nbest(i)) == 2 for i in range(3))
 
 
 def test_without_a_threshold_the_stream_is_one_segment(recognizer):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 
+from asr_qat.decoding.search import encode, search
 from asr_qat.export import verify as verification
 from asr_qat.export.exporter import export_model
 from asr_qat.export.flatbuffer import layer_of, read_model, text
@@ -11,6 +12,7 @@ from asr_qat.export.model_testing import nano_recognizer, noise
 from asr_qat.models.presets import preset
 from asr_qat.runtime.model_file import load_model_file
 from asr_qat.runtime.recognizer import Recognizer
+from asr_qat.runtime.search.config import SearchConfig
 
 if keras.backend.backend() != "tensorflow":
     pytest.skip("only the TensorFlow backend has the converter", allow_module_level=True)
@@ -121,3 +123,18 @@ def test_utterances_shorter_than_what_a_pass_looks_ahead(samples, tmp_path):
     report = export_model(model, tmp_path / "cascaded.tflite", waves=[noise(samples)])
     assert report.passed and report.transcripts_total == 2
     assert np.isfinite(report.encoder.max_difference)
+
+
+def test_every_search_of_the_file_finds_the_n_best_of_the_keras_model(dynamic, whole):
+    recognizer, wave = Recognizer(whole), WAVES[1]
+    frames = encode(dynamic, [wave], recognizer.tail_samples, recognizer.chunk_samples)
+    for strategy in ("modified", "adaptive"):
+        config = SearchConfig(strategy=strategy, nbest=4)
+        found = [nbest for (nbest,) in search(dynamic, frames, config)]
+        texts = [recognizer.text([token.label for token in nbest[0].tokens]) for nbest in found]
+        assert recognizer.transcribe_all(wave, config) == texts
+        received = recognizer.nbest(wave, config)
+        labels = [[token.label for token in one.tokens] for one in found[-1]]
+        assert [one.labels for one in received] == labels and len(labels) == 4
+        totals = [one.total for one in found[-1]]
+        np.testing.assert_allclose([one.total for one in received], totals, atol=1e-3)

@@ -1,11 +1,17 @@
 """`asr-qat transcribe`: audio files in, text out, with an exported model alone."""
 
 import argparse
+import dataclasses
 import json
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+from asr_qat.runtime.search.config import SearchConfig
+
+from .search_flags import add_search_arguments, search_from
 
 HELP = "transcribe audio files or a manifest with an exported model"
 
@@ -13,7 +19,9 @@ EPILOG = """\
 example:
   asr-qat transcribe model.tflite a.wav b.flac      # one line a file: path, tab, text
   asr-qat transcribe model.tflite dev.jsonl --json  # every utterance of a manifest
-  asr-qat transcribe model.tflite a.wav --partial   # the text as it grows"""
+  asr-qat transcribe model.tflite a.wav --partial   # the text as it grows
+  asr-qat transcribe model.tflite a.wav --words     # when each word was said
+  asr-qat transcribe model.tflite a.wav --search adaptive --beam 8 --nbest 3"""
 
 MANIFEST_SUFFIXES = (".jsonl", ".json")
 
@@ -30,9 +38,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("audio", nargs="+", help="audio files or JSON-lines manifests (.jsonl)")
     parser.add_argument("--threads", type=int, default=1, help="interpreter threads (default 1)")
     parser.add_argument(
-        "--partial", action="store_true", help="also print the text so far, whenever it changes"
+        "--partial",
+        action="store_true",
+        help="also print the text so far, whenever it changes, and how many words changed",
     )
+    parser.add_argument("--words", action="store_true", help="also print the words' times")
     parser.add_argument("--json", action="store_true", help="one JSON document on stdout")
+    add_search_arguments(parser)
 
 
 def expand(inputs: list[str]) -> Iterator[str]:
@@ -54,6 +66,7 @@ def run(args: argparse.Namespace) -> int:
 
     from .native_logs import without_native_notes
 
+    search = search_from(args)
     with without_native_notes():
         recognizer = Recognizer(args.model, num_threads=args.threads)
     paths = list(expand(args.audio))
@@ -62,19 +75,19 @@ def run(args: argparse.Namespace) -> int:
     quiet = True if len(paths) < 4 else None
     with tqdm(paths, desc="transcribing", unit="file", file=sys.stderr, disable=quiet) as bar:
         for path in bar:
-            result = transcribe_file(recognizer, path, args.partial)
+            result = transcribe_file(recognizer, path, args.partial, search)
             results.append(result)
             if not args.json:
                 with bar.external_write_mode(file=sys.stdout):
-                    for partial in result.get("partials", ()):
-                        print(f"{path}\t[{partial['seconds']:.2f} s]\t{partial['text']}")
-                    print(f"{path}\t{result['text']}", flush=True)
+                    for line in lines_of(result, args.words):
+                        print(f"{path}\t{line}", flush=True)
     if args.json:
         audio = sum(result["audio_seconds"] for result in results)
         spent = sum(result["processing_seconds"] for result in results)
         document = {
             "model": args.model,
             "threads": args.threads,
+            "search": dataclasses.asdict(search),
             "utterances": results,
             "audio_seconds": audio,
             "processing_seconds": spent,
@@ -85,8 +98,27 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def transcribe_file(recognizer, path: str, partials: bool) -> dict:
-    """Transcribes one file: path, text, audio and processing seconds, and partials if wanted.
+def lines_of(result: dict[str, Any], words: bool) -> Iterator[str]:
+    """What is printed of a file: partials, words if wanted, other transcripts; the text last."""
+    for partial in result.get("partials", ()):
+        yield f"[{partial['seconds']:.2f} s]\t{partial['text']}"
+    if "revised_words" in result:
+        yield f"[words revised: {result['revised_words']}]"
+    for word in result["words"] if words else ():
+        yield f"[{word['start']:.2f} – {word['end']:.2f} s]\t{word['text']}"
+    for rank, one in enumerate(result["nbest"] if len(result["nbest"]) > 1 else (), 1):
+        yield f"[{rank}: {one['total']:.2f}]\t{one['text']}"
+    yield result["text"]
+
+
+def transcribe_file(
+    recognizer: Any, path: str, partials: bool, search: SearchConfig
+) -> dict[str, Any]:
+    """Transcribes one file.
+
+    Returns:
+      path, text, words with their times, n-best, audio and processing seconds; if wanted partials
+      and revised_words.
 
     Raises:
       AudioError: the file is no readable audio.
@@ -95,7 +127,7 @@ def transcribe_file(recognizer, path: str, partials: bool) -> dict:
 
     samples = load_audio(path, recognizer.sample_rate)
     started = time.perf_counter()
-    stream = recognizer.stream()
+    stream = recognizer.stream(search=search)
     grown: list[dict] = []
     for end in range(0, samples.size, recognizer.chunk_samples):
         text = stream.accept(samples[end : end + recognizer.chunk_samples])
@@ -106,12 +138,20 @@ def transcribe_file(recognizer, path: str, partials: bool) -> dict:
     result = {
         "path": path,
         "text": text,
+        "words": [word._asdict() for word in stream.words],
+        "nbest": [nbest_entry(one) for one in stream.nbest()],
         "audio_seconds": samples.size / recognizer.sample_rate,
         "processing_seconds": time.perf_counter() - started,
     }
     if partials:
         result["partials"] = grown
+        result["revised_words"] = stream.revised_words
     return result
+
+
+def nbest_entry(one: Any) -> dict[str, Any]:
+    """A transcript for JSON."""
+    return {**one._asdict(), "words": [word._asdict() for word in one.words]}
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import soundfile
 
 from asr_qat.export.testing import tiny_float_model, write_tiny_recognizer
 from asr_qat.runtime.recognizer import Recognizer
+from asr_qat.runtime.search.config import SearchConfig
 
 
 @pytest.fixture(scope="module")
@@ -66,9 +67,30 @@ def test_partials_grow_into_the_text(folder):
     (result,) = json.loads(done.stdout)["utterances"]
     assert result["partials"]
     assert all(result["text"].startswith(p["text"]) for p in result["partials"])
+    assert result["revised_words"] == 0
     lines = transcribe(folder, "model.tflite", "0.wav", "--partial").stdout.splitlines()
-    assert len(lines) == len(result["partials"]) + 1
-    assert lines[0].startswith("0.wav\t[") and lines[-1] == f"0.wav\t{result['text']}"
+    assert len(lines) == len(result["partials"]) + 2
+    assert lines[0].startswith("0.wav\t[")
+    assert lines[-2:] == ["0.wav\t[words revised: 0]", f"0.wav\t{result['text']}"]
+
+
+def test_n_best_and_words_in_text_and_json(folder):
+    arguments = ["model.tflite", "0.wav", "--search", "time_synchronous", "--nbest", "3"]
+    document = json.loads(transcribe(folder, *arguments, "--json", "--beam", "3").stdout)
+    (result,) = document["utterances"]
+    assert document["search"]["strategy"] == "time_synchronous" and document["search"]["beam"] == 3
+    samples, _ = soundfile.read(folder / "0.wav", dtype="float32")
+    config = SearchConfig(strategy="time_synchronous", beam=3, nbest=3)
+    expected = Recognizer(folder / "model.tflite").nbest(samples, config)
+    assert [one["text"] for one in result["nbest"]] == [one.text for one in expected]
+    assert [one["total"] for one in result["nbest"]] == [one.total for one in expected]
+    assert len(expected) == 3 and result["text"] == expected[0].text
+    assert [word["text"] for word in result["words"]] == result["text"].split()
+    lines = transcribe(folder, *arguments, "--beam", "3", "--words").stdout.splitlines()
+    assert len(lines) == len(result["words"]) + 3 + 1
+    assert lines[-1] == f"0.wav\t{result['text']}"
+    assert lines[-4] == f"0.wav\t[1: {expected[0].total:.2f}]\t{result['text']}"
+    assert lines[0].startswith("0.wav\t[") and lines[0].endswith(result["words"][0]["text"])
 
 
 @pytest.mark.parametrize(
@@ -86,6 +108,7 @@ def test_partials_grow_into_the_text(folder):
         ),
         (["text.tflite", "0.wav"], "text.tflite: is not a .tflite file"),
         (["model.tflite", "0.wav", "--threads", "0"], "num_threads must be >= 1, received 0"),
+        (["model.tflite", "0.wav", "--beam", "8"], "--beam 8 is of no matter to --search greedy"),
     ],
 )
 def test_bad_input_is_one_line(folder, arguments, message):

@@ -1,6 +1,6 @@
 """Transcripts of the Keras model itself: what an exported file must reproduce."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -27,19 +27,9 @@ def transcribe(
     Returns:
         For each of the model's passes, the ids of each utterance.
     """
-    padded = [-(-(len(wave) + tail) // multiple) * multiple for wave in waves]
-    order = np.argsort(padded, kind="stable")
     decode = compiled(decoder(model))
     results: list[list[list[int]]] = [[[] for _ in waves] for _ in model.passes]
-    for start in range(0, len(order), BATCH):
-        rows = order[start : start + BATCH]
-        # Few different shapes, because each is compiled: full batches, lengths in steps of 1.25.
-        samples = _rounded_up(max(padded[i] for i in rows), multiple)
-        audio = np.zeros((BATCH, samples), np.float32)
-        lengths = np.zeros(BATCH, np.int32)
-        for row, i in enumerate(rows):
-            audio[row, : len(waves[i])] = waves[i]
-            lengths[row] = padded[i]
+    for rows, audio, lengths in batches(waves, tail, multiple):
         for result, (labels, counts) in zip(results, decode(audio, lengths), strict=True):
             ids, ends = ops.convert_to_numpy(labels), ops.convert_to_numpy(counts)
             for row, i in enumerate(rows):
@@ -47,7 +37,35 @@ def transcribe(
     return results
 
 
+def batches(
+    waves: Sequence[np.ndarray], tail: int, multiple: int
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Utterances by rising length in batches of few different shapes, because each is compiled.
+
+    Args:
+        waves: as for `transcribe`.
+        tail: as for `transcribe`.
+        multiple: as for `transcribe`.
+
+    Yields:
+        Numbers of at most `BATCH` utterances; audio float32 ``[BATCH, samples]`` and lengths int32
+        ``[BATCH]`` in samples, of rows without an utterance 0.
+    """
+    padded = [-(-(len(wave) + tail) // multiple) * multiple for wave in waves]
+    order = np.argsort(padded, kind="stable")
+    for start in range(0, len(order), BATCH):
+        rows = order[start : start + BATCH]
+        samples = _rounded_up(max(padded[i] for i in rows), multiple)
+        audio = np.zeros((BATCH, samples), np.float32)
+        lengths = np.zeros(BATCH, np.int32)
+        for row, i in enumerate(rows):
+            audio[row, : len(waves[i])] = waves[i]
+            lengths[row] = padded[i]
+        yield rows, audio, lengths
+
+
 def _rounded_up(samples: int, multiple: int) -> int:
+    # In steps of 1.25.
     chunks = 4
     while chunks * multiple < samples:
         chunks = int(np.ceil(chunks * 1.25))

@@ -5,11 +5,12 @@ from typing import Any
 import numpy as np
 
 from .model_file import ModelFileError
-from .signature import Signature, State
+from .search.decoder import NetworkState
+from .signature import Signature
 
 
 class Decoder:
-    """What greedy search asks: the prediction after a label, the logits of a frame."""
+    """What a search asks: the prediction after a label, the logits of a frame."""
 
     def __init__(self, interpreter: Any, prediction: str, joint: str):
         """Binds two signatures of an interpreter.
@@ -52,11 +53,11 @@ class Decoder:
         """Bytes of the state of one stream."""
         return self._prediction.state_bytes
 
-    def predict(self, label: int, state: State) -> np.ndarray:
-        """Runs the prediction network on a label: float32 [1, dim], a copy; advances `state`."""
+    def predict(self, label: int, state: NetworkState) -> tuple[np.ndarray, NetworkState]:
+        """Runs the prediction network on a label: float32 [1, dim] and states, all copies."""
         self._label[0] = label
-        self._prediction.step(state)
-        return self._predicted.copy()
+        state = self._prediction.branch(state)
+        return self._predicted.copy(), state
 
     def joint(self, encoded: np.ndarray, predicted: np.ndarray) -> np.ndarray:
         """Runs the joint network: logits float32 [labels], valid until the next call."""

@@ -7,8 +7,8 @@ import numpy as np
 
 from .decoder import Decoder
 from .encoders import Encoders
-from .greedy import GreedySearch
 from .model_file import ModelFile, ModelFileError
+from .search.search import Search
 from .signature import Signature, State
 
 SPEECH = "speech"  # the class of a frame that is no silence
@@ -98,7 +98,7 @@ class EndListener:
         self.joint, self.threshold = joint, threshold
         self.frames: list[int] = []
 
-    def hear(self, encoded: np.ndarray, search: GreedySearch) -> None:
+    def hear(self, encoded: np.ndarray, search: Search) -> None:
         """Hears a frame that was searched just now."""
         if self.joint.probability(encoded, search.predicted) >= self.threshold:
             self.frames.append(search.frame - 1)
@@ -112,7 +112,7 @@ class SegmentListener(EndListener):
         super().__init__(joint, threshold)
         self._labels = 0  # before the last end
 
-    def hear(self, encoded: np.ndarray, search: GreedySearch) -> None:
+    def hear(self, encoded: np.ndarray, search: Search) -> None:
         """Hears a frame that was searched just now."""
         if len(search.tokens) > self._labels:
             ends = len(self.frames)

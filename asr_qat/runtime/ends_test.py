@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from asr_qat.runtime import ends as ends_module
-from asr_qat.runtime.greedy import Token
+from asr_qat.runtime.search.hypothesis import Token
 
 # They get stand-ins here, which are of other types than theirs.
 EndListener: Any = ends_module.EndListener

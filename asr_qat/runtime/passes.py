@@ -4,47 +4,56 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from .decoder import Decoder
 from .encoders import Encoders
 from .ends import EndListener, FrameTrack
-from .greedy import GreedySearch, Token
+from .search.hypothesis import Token
+from .search.search import Found, Search
 from .signature import State
 
 
 class PassSearch:
-    """Greedy search of one pass, and who listens; the first ``delay`` frames belong to nothing."""
+    """The search of one pass, and who listens; the first ``delay`` frames belong to nothing."""
 
     def __init__(
         self,
-        decoder: Decoder,
-        max_symbols: int,
+        start: Callable[[int], Search],
         listeners: Sequence[EndListener],
         delay: int,
         first_frame: int = 0,
     ):
-        """Starts with the decoder's states at zero."""
+        """Starts a search, which `start` makes given the number of its first frame."""
         self._listeners, self._skip = listeners, delay
-        state = State()
-        self._search = GreedySearch(
-            joint=decoder.joint,
-            predict=lambda label: decoder.predict(label, state),
-            max_symbols=max_symbols,
-            first_frame=first_frame,
-        )
+        self._search = start(first_frame)
 
     @property
     def tokens(self) -> list[Token]:
-        """What was emitted so far."""
+        """What is likeliest so far."""
         return self._search.tokens
+
+    @property
+    def settled(self) -> list[int]:
+        """The labels that will not change any more."""
+        return self._search.settled
+
+    def nbest(self) -> list[Found]:
+        """The likeliest label sequences so far, the best first."""
+        return self._search.nbest()
 
     def take(self, encoded: np.ndarray) -> None:
         """Searches further frames float32 [frames, dim]."""
         skipped = min(self._skip, len(encoded))
         self._skip -= skipped
+        if not self._listeners:
+            self._search.advance(encoded[skipped:])
+            return
         for frame in encoded[skipped:]:
             self._search.advance(frame[None])
             for listener in self._listeners:
                 listener.hear(frame, self._search)
+
+    def finish(self) -> None:
+        """Ends the search: no frame follows."""
+        self._search.finish()
 
 
 class LastPass:
@@ -140,4 +149,5 @@ class LastPass:
         while owed > 0:
             self._waiting[self._filled :] = 0
             owed -= self._run(owed)
+        self.searches[-1].finish()
         self.ended = len(self.searches)

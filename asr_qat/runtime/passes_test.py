@@ -1,5 +1,6 @@
 """The last pass by segments, with an encoder that is a formula."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -7,6 +8,8 @@ import pytest
 
 from asr_qat.runtime import ends as ends_module
 from asr_qat.runtime import passes as passes_module
+from asr_qat.runtime.search.config import SearchConfig
+from asr_qat.runtime.search.search import Search
 from asr_qat.runtime.signature import State
 
 # They get stand-ins here, which are of other types than theirs.
@@ -37,14 +40,17 @@ class AheadEncoder:
         return self.step_last(padded, State())[: size // self.factor]
 
 
-class Search:
+class Taker:
     """Keeps the frames that it gets."""
 
     def __init__(self, first_frame):
-        self.first_frame, self.taken = first_frame, []
+        self.first_frame, self.taken, self.finished = first_frame, [], 0
 
     def take(self, encoded):
         self.taken += encoded.tolist()
+
+    def finish(self):
+        self.finished += 1
 
 
 def listener(*frames):
@@ -60,7 +66,7 @@ def listener(*frames):
 def test_each_segment_is_heard_alone(ends, encoder):
     frames = np.arange(1.0, 17.0)[:, None]
     heard = listener()
-    last = LastPass(encoder, Search, encoder.delay, [(heard, 4)])
+    last = LastPass(encoder, Taker, encoder.delay, [(heard, 4)])
     for start in range(0, 16, 4):  # as they are heard, chunk by chunk
         heard.frames += [end for end in ends if start <= end < start + 4]
         before = last.ended
@@ -74,6 +80,7 @@ def test_each_segment_is_heard_alone(ends, encoder):
         np.testing.assert_array_equal(search.taken, encoder.alone(segment))
         assert search.first_frame == -(-start // encoder.factor)
     assert all(not search.taken for search in last.searches[len(segments) :])
+    assert [s.finished for s in last.searches] == [bool(s.taken) for s in last.searches]
     assert last.ended == len(last.searches)
 
 
@@ -81,7 +88,7 @@ def test_ends_of_a_pass_of_another_rate():
     encoder = AheadEncoder()
     frames = np.arange(1.0, 9.0)[:, None]
     for rate, end, expected in ((8, 2, 2), (8, 3, 2), (2, 0, 2), (1, 0, 4)):
-        last = LastPass(encoder, Search, encoder.delay, [(listener(end), rate)])
+        last = LastPass(encoder, Taker, encoder.delay, [(listener(end), rate)])
         last.advance(frames[:4])
         assert len(last.searches) == 2
         np.testing.assert_array_equal(last.searches[0].taken, encoder.alone(frames[:expected]))
@@ -90,7 +97,7 @@ def test_ends_of_a_pass_of_another_rate():
 def test_without_ends_every_chunk_is_heard_at_once():
     encoder = AheadEncoder(delay=5)
     frames = np.arange(1.0, 13.0)[:, None]
-    last = LastPass(encoder, Search, encoder.delay)
+    last = LastPass(encoder, Taker, encoder.delay)
     for start in range(0, 12, 4):
         last.advance(frames[start : start + 4])
         assert len(last.searches[0].taken) == start + 4
@@ -101,7 +108,7 @@ def test_without_ends_every_chunk_is_heard_at_once():
 
 
 def test_nothing_heard_is_an_empty_segment():
-    last = LastPass(AheadEncoder(), Search, 3)
+    last = LastPass(AheadEncoder(), Taker, 3)
     last.finish()
     assert last.ended == 1 and last.searches[0].taken == [[0.0]] * 3
 
@@ -110,7 +117,7 @@ class Decoder:
     """Emits a frame's number as a label, once, and nothing for the frames of zero."""
 
     def predict(self, label, state):
-        return np.array([[float(label)]])
+        return np.array([[float(label)]]), ()
 
     def joint(self, encoded, predicted):
         logits = np.zeros(10)
@@ -125,7 +132,8 @@ def test_a_search_leaves_out_the_first_late_frames_and_tells_who_listens():
         def hear(self, encoded, search):
             heard.append((float(encoded[0]), search.frame, search.predicted[0, 0]))
 
-    search = PassSearch(Decoder(), 2, [Listener()], delay=3, first_frame=7)
+    start = partial(Search, Decoder(), SearchConfig(), 2, ())
+    search = PassSearch(start, [Listener()], delay=3, first_frame=7)
     search.take(np.array([[9.0], [8.0]]))
     search.take(np.array([[6.0], [3.0], [0.0], [5.0]]))
     assert [(t.label, t.frame) for t in search.tokens] == [(3, 7), (5, 9)]

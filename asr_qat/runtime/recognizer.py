@@ -10,7 +10,7 @@ A model with several passes gives partial results by the first of them and final
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from .encoders import Encoders
 from .ends import bind_end_joints, bind_endpointers
 from .interpreter import Interpreter
 from .model_file import ModelFileError, load_recognizer_file
+from .search.config import GREEDY, SearchConfig
+from .search.scorer import LabelScorer
+from .search.words import Word
 from .stream import Stream
-
-WORD_START = "▁"
+from .transcript import Transcript, text_of
 
 
 class Recognizer:
@@ -109,7 +111,11 @@ class Recognizer:
         return self.encoders.state_bytes + decoders + endpointers
 
     def stream(
-        self, eou_threshold: float | None = 0.5, eos_threshold: float | None = None
+        self,
+        eou_threshold: float | None = 0.5,
+        eos_threshold: float | None = None,
+        search: SearchConfig = GREEDY,
+        scorers: Sequence[LabelScorer] = (),
     ) -> Stream:
         """Starts an utterance.
 
@@ -118,43 +124,83 @@ class Recognizer:
             (`Stream.ended`), by models with an end joint for it; None: it is not listened to.
           eos_threshold: the same for ends of segments. There the last pass ends at once and starts
             anew (`Stream.segments`), for speech that goes on and on. None: one segment.
+          search: how every pass is searched; by default greedily.
+          scorers: what adds to the scores of labels, in every pass; each pass starts them anew.
 
         Raises:
-          ValueError: `eos_threshold` for a model that hears no ends of segments.
+          ValueError: `eos_threshold` for a model that hears no ends of segments; a scorer of
+            another vocabulary.
         """
         if eos_threshold is not None and "segment" not in [j.kind for j in self.end_joints]:
             raise ValueError(
                 f"eos_threshold: received {eos_threshold}, but the model has no end joint that "
                 "marks segments"
             )
-        return Stream(self, eou_threshold, eos_threshold)
+        for scorer in scorers:
+            shape = scorer.scores(scorer.start()).shape
+            if shape != (len(self.pieces),):
+                raise ValueError(
+                    f"{type(scorer).__name__} scores labels {list(shape)}, expected "
+                    f"[{len(self.pieces)}], the model's vocabulary"
+                )
+        return Stream(self, eou_threshold, eos_threshold, search, scorers)
 
-    def transcribe(self, samples: np.ndarray) -> str:
+    def transcribe(
+        self,
+        samples: np.ndarray,
+        search: SearchConfig = GREEDY,
+        scorers: Sequence[LabelScorer] = (),
+    ) -> str:
         """Recognizes a whole utterance; the last pass's text.
 
         Args:
           samples: float32 in [-1, 1] or int16, [n], at `sample_rate`.
+          search: as for `stream`.
+          scorers: as for `stream`.
 
         Raises:
           AudioError: the samples are of another kind.
         """
-        return self.transcribe_all(samples)[-1]
+        return self.transcribe_all(samples, search, scorers)[-1]
 
-    def transcribe_all(self, samples: np.ndarray) -> list[str]:
+    def transcribe_all(
+        self,
+        samples: np.ndarray,
+        search: SearchConfig = GREEDY,
+        scorers: Sequence[LabelScorer] = (),
+    ) -> list[str]:
         """Like `transcribe`, but the text of every pass."""
-        return self._heard(samples).texts
+        return self._heard(samples, search, scorers).texts
+
+    def nbest(
+        self,
+        samples: np.ndarray,
+        search: SearchConfig,
+        scorers: Sequence[LabelScorer] = (),
+    ) -> list[Transcript]:
+        """Like `transcribe`, but the likeliest transcripts, `search.nbest` at most, best first."""
+        return self._heard(samples, search, scorers).nbest()
+
+    def words(
+        self,
+        samples: np.ndarray,
+        search: SearchConfig = GREEDY,
+        scorers: Sequence[LabelScorer] = (),
+    ) -> list[Word]:
+        """Like `transcribe`, but the words with their times."""
+        return self._heard(samples, search, scorers).words
 
     def transcribe_with_times(self, samples: np.ndarray) -> list[tuple[str, float]]:
         """Like `transcribe`, but (piece, seconds from the start to the end of its frame)."""
-        tokens = self._heard(samples).tokens
+        tokens = self._heard(samples, GREEDY, ()).tokens
         return [(self.pieces[t.label], (t.frame + 1) * self.frame_seconds) for t in tokens]
 
-    def _heard(self, samples):
-        stream = self.stream(eou_threshold=None)
+    def _heard(self, samples, search, scorers):
+        stream = self.stream(eou_threshold=None, search=search, scorers=scorers)
         stream.accept(samples)
         stream.finish()
         return stream
 
     def text(self, labels: list[int]) -> str:
         """The text of label ids."""
-        return "".join(self.pieces[k] for k in labels).replace(WORD_START, " ").strip()
+        return text_of(labels, self.pieces)

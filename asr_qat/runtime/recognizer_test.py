@@ -160,6 +160,16 @@ def test_times_are_ends_of_frames(recognizer):
     assert "".join(p for p, _ in timed).replace("▁", " ").strip() == recognizer.transcribe(noise(2))
 
 
+def test_words_have_the_times_of_their_pieces(recognizer):
+    timed = recognizer.transcribe_with_times(noise(2))
+    words = recognizer.words(noise(2))
+    assert [word.text for word in words] == recognizer.transcribe(noise(2)).split() != []
+    ends = [seconds for piece, seconds in timed if piece != "▁"]
+    assert words[0].start == pytest.approx(ends[0] - recognizer.frame_seconds)
+    assert words[-1].end == pytest.approx(ends[-1])
+    assert all(word.start < word.end for word in words)
+
+
 @pytest.mark.parametrize(
     ("samples", "message"),
     [

@@ -6,6 +6,7 @@ moves is each state, once, from output to input.
 """
 
 import weakref
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -90,12 +91,28 @@ class Signature:
             for target, source in self._pairs:
                 target[...] = source
         else:
-            if owner is not None:
-                self._save(owner)
-            for i, (target, _) in enumerate(self._pairs):
-                target[...] = 0 if state.values is None else state.values[i]
+            self._load(state.values)
             self._owner = weakref.ref(state)
         self._wrapper.Invoke(self._subgraph)
+
+    def branch(self, states: Sequence[np.ndarray] | None) -> tuple[np.ndarray, ...]:
+        """As `step`, but goes on from given states (None: zeros) as often as one likes.
+
+        Returns:
+          The states after it, arrays of their own.
+        """
+        self._load(states)
+        self._wrapper.Invoke(self._subgraph)
+        return tuple(output.copy() for _, output in self._pairs)
+
+    def _load(self, states: Sequence[np.ndarray] | None) -> None:
+        """Puts states in; those of a stream that stand there are saved."""
+        owner = None if self._owner is None else self._owner()
+        if owner is not None:
+            self._save(owner)
+        self._owner = None
+        for i, (target, _) in enumerate(self._pairs):
+            target[...] = 0 if states is None else states[i]
 
     def _save(self, owner: State) -> None:
         if owner.values is None:

@@ -1,15 +1,20 @@
 """One utterance, as it is spoken."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 
 from .ends import FrameTrack, StreamEnds
-from .greedy import Token
 from .passes import LastPass, PassSearch
 from .samples import as_float32
+from .search.config import GREEDY, SearchConfig
+from .search.hypothesis import Token
+from .search.scorer import LabelScorer
+from .search.search import Search
+from .search.words import Word, words_of
+from .transcript import Transcript, transcript_of, words_taken_back
 
 
 class StreamError(ValueError):
@@ -17,13 +22,21 @@ class StreamError(ValueError):
 
 
 class Stream:
-    """One utterance: accepts blocks of samples of any size and knows the text so far."""
+    """One utterance: accepts blocks of samples of any size and knows the text so far.
+
+    Attributes:
+      revised_words: how many words of `text` were taken back so far, each time that it changed
+        (2006.01416's unstable words): from the first changed word on, those shown before. A last
+        word that only grows is not taken back. Greedy search by one pass takes back none.
+    """
 
     def __init__(
         self,
         recognizer: Any,
         eou_threshold: float | None = None,
         eos_threshold: float | None = None,
+        search: SearchConfig = GREEDY,
+        scorers: Sequence[LabelScorer] = (),
     ):
         """Starts an utterance; see `Recognizer.stream`."""
         self._recognizer = recognizer
@@ -36,8 +49,7 @@ class Stream:
         *starts, last = [
             partial(
                 PassSearch,
-                decoder,
-                recognizer.max_symbols_per_frame,
+                partial(Search, decoder, search, recognizer.max_symbols_per_frame, scorers),
                 self._ends.reading(one["name"]),
                 one["delay"],
             )
@@ -60,15 +72,17 @@ class Stream:
         self._chunk = np.zeros(recognizer.chunk_samples, np.float32)
         self._filled = 0  # samples of `_chunk` that wait for the rest
         self._finished = False
+        self._shown = ""
+        self.revised_words = 0
 
     @property
     def tokens(self) -> list[Token]:
-        """The labels that the last pass emitted so far, with their frames."""
+        """The likeliest labels of the last pass so far, with their frames."""
         return [token for search in self._last.searches for token in search.tokens]
 
     @property
     def labels(self) -> list[int]:
-        """The label ids that the last pass emitted so far."""
+        """The likeliest label ids of the last pass so far."""
         return [token.label for token in self.tokens]
 
     @property
@@ -84,6 +98,31 @@ class Stream:
         A stream without `eos_threshold` is one segment.
         """
         return self._texts_of(self._last.searches[: self._last.ended])
+
+    @property
+    def stable_text(self) -> str:
+        """What the final text will begin with: what the last pass's hypotheses share.
+
+        It only grows. With one pass, `text` begins with it as well.
+        """
+        texts = [self._recognizer.text(search.settled) for search in self._last.searches]
+        return " ".join(text for text in texts if text)
+
+    @property
+    def words(self) -> list[Word]:
+        """The words of the last pass so far, with their times in the stream."""
+        searches, pieces = self._last.searches, self._recognizer.pieces
+        seconds = self._recognizer.frame_seconds
+        return [word for search in searches for word in words_of(search.tokens, pieces, seconds)]
+
+    def nbest(self, segment: int = -1) -> list[Transcript]:
+        """The likeliest transcripts of a segment by the last pass so far, the best first.
+
+        So many as the search's `nbest` at most. A stream without `eos_threshold` is one segment.
+        """
+        pieces, seconds = self._recognizer.pieces, self._recognizer.frame_seconds
+        found = self._last.searches[segment].nbest()
+        return [transcript_of(one, pieces, seconds) for one in found]
 
     @property
     def ended(self) -> bool:
@@ -130,7 +169,7 @@ class Stream:
         if self._finished:
             raise StreamError("this stream is finished; start another with Recognizer.stream()")
         self._take(as_float32(samples))
-        return self.text
+        return self._show()
 
     def finish(self) -> str:
         """Ends the utterance: decodes what is left, followed by the model's tail of silence.
@@ -145,9 +184,18 @@ class Stream:
             size = self._recognizer.chunk_samples
             missing = -(self._filled + self._recognizer.tail_samples) % size
             self._take(np.zeros(self._recognizer.tail_samples + missing, np.float32))
+            for search in self._early:
+                search.finish()
             self._last.finish()
             self._finished = True
+            self._show()
         return self.text
+
+    def _show(self) -> str:
+        text = self.text
+        self.revised_words += words_taken_back(self._shown, text)
+        self._shown = text
+        return text
 
     def _take(self, samples: np.ndarray) -> None:
         size, position = self._chunk.size, 0
