@@ -7,7 +7,8 @@ import soundfile
 from asr_qat.data.audio import load_audio
 from asr_qat.data.digits import is_digit_string
 from asr_qat.data.manifest import read_manifest
-from asr_qat.tools.digit_corpus import ACCENTS, VARIANTS, make_digit_corpus
+from asr_qat.tools.digit_corpus import make_digit_corpus
+from asr_qat.tools.speech_corpus import ACCENTS, VARIANTS
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("espeakng_loader") is None, reason="espeakng-loader is not installed"

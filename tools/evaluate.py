@@ -8,6 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .search_flags import SearchSettings, add_search_arguments, settings_from
+
 if TYPE_CHECKING:  # a verb imports nothing heavy before it runs
     from asr_qat.data.manifest import Utterance
 
@@ -23,6 +25,7 @@ example:
       --normalize lower,punctuation --by speaker --by length --unit speaker
   asr-qat evaluate float.tflite --manifest test.jsonl --save float.json
   asr-qat evaluate float.json int4.tflite --manifest test.jsonl     # float is not heard again
+  asr-qat evaluate greedy.json int4.tflite --manifest test.jsonl --search adaptive --lm lm.arpa
 
 docs/evaluation.md says what is counted and how intervals and p are computed."""
 
@@ -78,6 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="print the N most changed utterances in which files differ (10; --json has all)",
     )
     parser.add_argument("--show-errors", action="store_true", help="print each wrong transcript")
+    add_search_arguments(parser)
     parser.add_argument("--save", metavar="FILE", help="write the JSON document to a .json file")
 
 
@@ -94,7 +98,7 @@ def run(args: argparse.Namespace) -> int:
     sets = {manifest: read_manifest(manifest) for manifest in args.manifest}
     for manifest, utterances in sets.items():
         check(utterances, scoring, manifest)
-    document = evaluate_sets(args.models, sets, scoring, args.threads)
+    document = evaluate_sets(args.models, sets, scoring, args.threads, settings_from(args))
     text = json.dumps(document, ensure_ascii=False, allow_nan=False)
     if args.save:
         _save(Path(args.save), text)
@@ -116,6 +120,7 @@ def evaluate_sets(
     sets: "dict[str, list[Utterance]]",
     scoring: "Scoring",
     threads: int = 1,
+    search: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
 ) -> dict[str, Any]:
     """The JSON document: scores over all utterances, and in `sets` those of each test set.
 
@@ -124,6 +129,7 @@ def evaluate_sets(
         sets: utterances by the name of their manifest.
         scoring: how they are scored.
         threads: of the interpreter.
+        search: of the files; what was saved before stays as it is.
 
     Raises:
         ValueError: a file, a recording or a reference cannot be used.
@@ -133,7 +139,7 @@ def evaluate_sets(
 
     everything = [u for utterances in sets.values() for u in utterances]
     manifests = [name for name, utterances in sets.items() for _ in utterances]
-    heard = [one for path in paths for one in hear(path, everything, threads)]
+    heard = [one for path in paths for one in hear(path, everything, threads, search)]
     total = score(heard, everything, scoring)
     for file in total["files"]:
         for row, manifest in zip(file["utterances"], manifests, strict=True):

@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from asr_qat.data.manifest import Utterance
 from asr_qat.runtime.recognizer import Recognizer
 
 from .native_logs import without_native_notes
+from .search_flags import SearchSettings
 
 SAVED_SUFFIX = ".json"
 
@@ -52,23 +54,30 @@ class Transcriber:
     transcribe: Callable[[np.ndarray], Sequence[str]]  # samples [n] to the text of every pass
 
 
-def transcriber(path: str, threads: int) -> Transcriber:
-    """Loads a .tflite file.
+def transcriber(path: str, threads: int, search: SearchSettings) -> Transcriber:
+    """Loads a .tflite file, and what the search listens to beside it.
 
     Raises:
       ModelFileError: the file is absent, damaged, not ours or no recogniser.
-      ValueError: `threads` < 1.
+      ValueError: `threads` < 1, or a language model or phrases do not fit the file.
+      OSError: one of these cannot be read.
     """
     recognizer = Recognizer(path, num_threads=threads)
+    scorers = search.scorers_for(recognizer.pieces)
     return Transcriber(
         passes=recognizer.passes,
-        search="greedy",
+        search=search.name,
         sample_rate=recognizer.sample_rate,
-        transcribe=recognizer.transcribe_all,
+        transcribe=partial(recognizer.transcribe_all, search=search.config, scorers=scorers),
     )
 
 
-def hear(path: str, utterances: Sequence[Utterance], threads: int) -> list[Heard]:
+def hear(
+    path: str,
+    utterances: Sequence[Utterance],
+    threads: int,
+    search: SearchSettings = SearchSettings(),  # noqa: B008 (frozen)
+) -> list[Heard]:
     """Transcribes the utterances, or reads their transcripts if `path` is a saved result.
 
     Returns:
@@ -82,7 +91,7 @@ def hear(path: str, utterances: Sequence[Utterance], threads: int) -> list[Heard
     if Path(path).suffix.lower() == SAVED_SUFFIX:
         return read_heard(path, utterances)
     with without_native_notes() as terminal:
-        loaded = transcriber(path, threads)
+        loaded = transcriber(path, threads, search)
         texts, audio, spent = [], [], []
         name = Path(path).name
         with tqdm(utterances, desc=name, unit="utt", file=terminal, disable=None) as bar:

@@ -12,6 +12,7 @@ HELP = "make a manifest, or a corpus for the demo"
 _EPILOG = """\
 examples:
   asr-qat prepare synthetic --out corpus --train 4000 --dev 400 --test 400
+  asr-qat prepare synthetic --out corpus --text books.txt --test-text other.txt
   asr-qat prepare librispeech LibriSpeech/train-clean-100 --out train.jsonl
   asr-qat prepare librispeech data --download dev-clean train-clean-100 --out all.jsonl
   asr-qat prepare common_voice cv/en/train.tsv --out corpus --shards 64 --processes 8
@@ -33,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     sources = parser.add_subparsers(dest="source", required=True, metavar="SOURCE")
 
     synthetic = sources.add_parser(
-        "synthetic", help="spoken digit strings in hundreds of voices of eSpeak NG"
+        "synthetic", help="digit strings or sentences in hundreds of voices of eSpeak NG"
     )
     synthetic.add_argument("--out", required=True, help="folder to make")
     synthetic.add_argument("--train", type=int, default=4000, help="utterances (4000)")
@@ -41,6 +42,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     synthetic.add_argument("--test", type=int, default=400, help="utterances (400)")
     synthetic.add_argument("--processes", type=int, default=2, help="processes (2)")
     _add_digit_arguments(synthetic)
+    add = synthetic.add_argument
+    add("--text", action="append", metavar="FILE", help="sentences instead of digits, one a line")
+    add("--test-text", action="append", metavar="FILE", help="those of development and test")
+    add("--min-words", type=int, default=3, help="fewest words of a longer sentence's part (3)")
+    add("--max-words", type=int, default=9, help="most words of an utterance (9)")
+    add("--vocabulary", type=int, metavar="N", help="say the N most frequent words alone")
 
     corpora = prepare_corpora.add_sources(sources)
 
@@ -91,18 +98,27 @@ def _add_digit_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _synthetic(args: argparse.Namespace) -> list[dict]:
-    from asr_qat.tools.digit_corpus import make_digit_corpus
+    common = {name: getattr(args, name) for name in ("train", "dev", "test", "seed", "processes")}
+    if bool(args.text) != bool(args.test_text):
+        raise ValueError("--text and --test-text: expected both, or none of them for digits")
+    if args.text:
+        from asr_qat.tools.sentence_corpus import make_sentence_corpus
 
-    corpus = make_digit_corpus(
-        args.out,
-        train=args.train,
-        dev=args.dev,
-        test=args.test,
-        seed=args.seed,
-        min_digits=args.min_digits,
-        max_digits=args.max_digits,
-        processes=args.processes,
-    )
+        corpus = make_sentence_corpus(
+            args.out,
+            args.text,
+            args.test_text,
+            min_words=args.min_words,
+            max_words=args.max_words,
+            vocabulary=args.vocabulary,
+            **common,
+        )
+    else:
+        from asr_qat.tools.digit_corpus import make_digit_corpus
+
+        corpus = make_digit_corpus(
+            args.out, min_digits=args.min_digits, max_digits=args.max_digits, **common
+        )
     return [
         summary(f"{args.out}/{split}.jsonl", utterances)
         for split, utterances in corpus.items()

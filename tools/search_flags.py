@@ -1,12 +1,24 @@
-"""The flags of verbs that search: `add_search_arguments`, then `search_from`.
-
-Language models and phrases have their flags here too, in the same group.
-"""
+"""The flags of verbs that search: `add_search_arguments`, then `search_from`."""
 
 import argparse
 import dataclasses
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from asr_qat.runtime.search.config import STRATEGIES, SearchConfig
+from asr_qat.runtime.search.config import GREEDY, STRATEGIES, SearchConfig
+
+from .fusion_flags import add_fusion_arguments, scorers_from
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchSettings:
+    """A search, and what it listens to beside the model."""
+
+    config: SearchConfig = GREEDY
+    scorers_for: Callable[[Sequence[str]], list[Any]] = lambda pieces: []  # of a file's pieces
+    name: str = "greedy"  # for people
 
 
 def add_search_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +48,24 @@ def add_search_arguments(parser: argparse.ArgumentParser) -> None:
         type=float,
         help="transcripts rank by total / labels ** this at the end (default 0)",
     )
+    add_fusion_arguments(parser)
+
+
+def settings_from(args: argparse.Namespace) -> SearchSettings:
+    """The search with the language models and phrases that the arguments ask for.
+
+    Raises:
+        ValueError: as `search_from`.
+    """
+    config = search_from(args)
+    fused = [
+        f"{name} {Path(path).name}"
+        for name in ("lm", "source_lm", "phrases")
+        if (path := getattr(args, name))
+    ]
+    width = [str(config.beam)] if config.strategy in _BEAMS else []
+    name = ", ".join([" ".join([config.strategy, *width]), *fused]).replace("_", " ")
+    return SearchSettings(config=config, scorers_for=partial(scorers_from, args), name=name)
 
 
 def search_from(args: argparse.Namespace) -> SearchConfig:

@@ -5,13 +5,13 @@ import dataclasses
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from asr_qat.runtime.search.config import SearchConfig
 
-from .search_flags import add_search_arguments, search_from
+from .search_flags import add_search_arguments, settings_from
 
 HELP = "transcribe audio files or a manifest with an exported model"
 
@@ -21,7 +21,8 @@ example:
   asr-qat transcribe model.tflite dev.jsonl --json  # every utterance of a manifest
   asr-qat transcribe model.tflite a.wav --partial   # the text as it grows
   asr-qat transcribe model.tflite a.wav --words     # when each word was said
-  asr-qat transcribe model.tflite a.wav --search adaptive --beam 8 --nbest 3"""
+  asr-qat transcribe model.tflite a.wav --search adaptive --beam 8 --nbest 3
+  asr-qat transcribe model.tflite a.wav --search adaptive --lm lm.arpa --phrases names.txt"""
 
 MANIFEST_SUFFIXES = (".jsonl", ".json")
 
@@ -66,16 +67,17 @@ def run(args: argparse.Namespace) -> int:
 
     from .native_logs import without_native_notes
 
-    search = search_from(args)
+    search = settings_from(args)
     with without_native_notes():
         recognizer = Recognizer(args.model, num_threads=args.threads)
+        scorers = search.scorers_for(recognizer.pieces)
     paths = list(expand(args.audio))
     results = []
     # Only for a person at a terminal, and only where there is something to wait for.
     quiet = True if len(paths) < 4 else None
     with tqdm(paths, desc="transcribing", unit="file", file=sys.stderr, disable=quiet) as bar:
         for path in bar:
-            result = transcribe_file(recognizer, path, args.partial, search)
+            result = transcribe_file(recognizer, path, args.partial, search.config, scorers)
             results.append(result)
             if not args.json:
                 with bar.external_write_mode(file=sys.stdout):
@@ -87,7 +89,7 @@ def run(args: argparse.Namespace) -> int:
         document = {
             "model": args.model,
             "threads": args.threads,
-            "search": dataclasses.asdict(search),
+            "search": {**dataclasses.asdict(search.config), "name": search.name},
             "utterances": results,
             "audio_seconds": audio,
             "processing_seconds": spent,
@@ -112,7 +114,7 @@ def lines_of(result: dict[str, Any], words: bool) -> Iterator[str]:
 
 
 def transcribe_file(
-    recognizer: Any, path: str, partials: bool, search: SearchConfig
+    recognizer: Any, path: str, partials: bool, search: SearchConfig, scorers: Sequence[Any] = ()
 ) -> dict[str, Any]:
     """Transcribes one file.
 
@@ -127,7 +129,7 @@ def transcribe_file(
 
     samples = load_audio(path, recognizer.sample_rate)
     started = time.perf_counter()
-    stream = recognizer.stream(search=search)
+    stream = recognizer.stream(search=search, scorers=scorers)
     grown: list[dict] = []
     for end in range(0, samples.size, recognizer.chunk_samples):
         text = stream.accept(samples[end : end + recognizer.chunk_samples])

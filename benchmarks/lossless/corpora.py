@@ -8,6 +8,8 @@ from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.tools.sentence_corpus import make_sentence_corpus
 
 TRAIN_SENTENCES, DEV_SENTENCES, TEST_SENTENCES = 16_000, 400, 1_500
+VOCABULARY = 500  # words that synthetic sentences are made of, the most frequent ones
+WORDS = (3, 8)  # of an utterance, fewest and most
 SPEECHOCEAN_COPIES = 2  # of each utterance in an epoch, each augmented differently
 TESTS = ("speechocean_test", "synthetic_test")
 
@@ -30,6 +32,9 @@ def corpora(data: Path, out: Path) -> dict[str, list[Utterance]]:
             train=TRAIN_SENTENCES,
             dev=DEV_SENTENCES,
             test=TEST_SENTENCES,
+            min_words=WORDS[0],
+            max_words=WORDS[1],
+            vocabulary=VOCABULARY,
         )
     sets = {}
     for split in ("train", "dev", "test"):

@@ -25,7 +25,7 @@ from asr_qat.training.run import BatchConfig, load_model, make_model, train_mode
 LABELS = 256  # word pieces
 BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.6, 2.1, 2.6, 3.4, 5.0, 8.0, 17.0))
 BASE = TrainingConfig(
-    epochs=6, learning_rate=1.5e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
+    epochs=10, learning_rate=1e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
 )
 FURTHER = dataclasses.replace(BASE, epochs=1, learning_rate=3e-4, warmup_steps=50)
 
