@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import math
 import re
+from collections.abc import Collection
 from typing import Any
 
 import keras
@@ -25,6 +26,8 @@ from asr_qat.models.prediction import make_prediction
 from asr_qat.models.stages import make_encoder, make_stage
 from asr_qat.quantization.quantizers import BFloat16Product, FloatProduct
 from asr_qat.quantization.spec import Policy, policy
+
+OF_PRODUCTS = ("clip",)  # trainable weights of a layer that its precision alone asks for
 
 
 @keras.saving.register_keras_serializable("asr_qat")
@@ -285,11 +288,19 @@ class Transducer(keras.Model):
     def with_precision(self, precision) -> "Transducer":
         """A copy with the same weights at another precision (weights are held in float).
 
-        Weights go by their paths: a precision may have some of its own (activation ranges), which
-        start anew where this model has none.
+        Weights go by their paths: a precision may have some of its own (activation ranges,
+        clipping), which start anew where this model has none.
         """
         other = type(self)(self.config, self.tokenizer_config, precision, name=self.name)
-        copy_weights(self, other)
+        known = {weight.path for weight in self.weights}
+        new = {
+            layer: [w.path for w in layer.weights if w.path not in known and w.name in OF_PRODUCTS]
+            for layer in other.dense_layers()
+        }
+        copy_weights(self, other, besides={path for paths in new.values() for path in paths})
+        for layer, paths in new.items():
+            if paths:
+                layer.product.start_from(ops.convert_to_tensor(layer.kernel))
         return other
 
     def submodel(self, name: str) -> "Transducer":
@@ -339,15 +350,21 @@ class Transducer(keras.Model):
         return report
 
 
-def copy_weights(source: keras.Model, target: keras.Model) -> None:
+def copy_weights(source: keras.Model, target: keras.Model, besides: Collection[str] = ()) -> None:
     """Copies weights of equal paths; both models are built.
 
+    Args:
+        source: has the weights.
+        target: gets them.
+        besides: paths of trainable weights that the source need not have.
+
     Raises:
-        ValueError: if a trainable weight of the target is not in the source, or has another shape.
+        ValueError: if another trainable weight of the target is not in the source, or has another
+            shape.
     """
     known = {weight.path: weight for weight in source.weights}
     for weight in target.weights:
         if weight.path in known:
             weight.assign(known[weight.path])
-        elif weight.trainable:
+        elif weight.trainable and weight.path not in besides:
             raise ValueError(f"{weight.path}: no such weight to copy; expected one of its path")

@@ -28,6 +28,9 @@ class Product:
             units: size of the last axis of the result.
         """
 
+    def start_from(self, kernel: Tensor) -> None:
+        """Sets the product's own weights to fit a trained kernel ``[k, channels]``."""
+
     def served_kernel(self, kernel: Tensor) -> Tensor:
         """The kernel ``[k, channels]`` that a file stores, at its own precision."""
         return kernel
@@ -91,6 +94,10 @@ class QuantizedProduct(Product):
     def build(self, layer, inputs, units):
         """Adds what training does to the weights needs."""
         self.weights.build(layer, units)
+
+    def start_from(self, kernel):
+        """See `Product`."""
+        self.weights.start_from(kernel)
 
     def served_kernel(self, kernel):
         """See `Product`."""

@@ -11,6 +11,7 @@ from asr_qat.quantization import integers
 from asr_qat.quantization.integers import Tensor
 from asr_qat.quantization.spec import WeightSpec, largest_code
 
+LLOYD_STEPS = 50  # from the largest weight on; few are needed
 LEAST_SHARE = 0.05  # of a channel's largest weight that learned clipping leaves
 
 
@@ -20,6 +21,9 @@ class NoClipping:
     def build(self, layer: Any, channels: int) -> None:
         """Adds nothing."""
 
+    def start_from(self, kernel: Tensor) -> None:
+        """Does nothing."""
+
     def __call__(self, kernel: Tensor, training: bool = False) -> Tensor:
         """The kernel."""
         return kernel
@@ -28,12 +32,19 @@ class NoClipping:
 class LearnedClipping:
     """Weights beyond a share of their channel's largest one are clipped; the share is trained.
 
-    It starts at 1, and gets its gradient from the clipped weights and through the scale, which is
-    PACT's (1805.06085) for weights. Since the limit becomes the channel's largest weight, the scale
-    is that of the clipped kernel; a file knows nothing of it.
+    The share gets its gradient from the clipped weights and through the scale, which is PACT's
+    (1805.06085) for weights. It starts at 1, on trained weights where Lloyd's steps lead. Since the
+    limit becomes the channel's largest weight, the scale is that of the clipped kernel; a file
+    knows nothing of it.
+
+    Args:
+        weight: the grid.
     """
 
     trainable = True
+
+    def __init__(self, weight: WeightSpec):
+        self.weight = weight
 
     def build(self, layer: Any, channels: int) -> None:
         """Adds the shares ``[channels]`` to the layer."""
@@ -46,6 +57,10 @@ class LearnedClipping:
             aggregation="none" if self.trainable else "only_first_replica",
         )
 
+    def start_from(self, kernel: Tensor) -> None:
+        """Sets the shares to what has the least squared error for trained weights."""
+        self.share.assign(lloyd_max_share(kernel, self.weight))
+
     def __call__(self, kernel: Tensor, training: bool = False) -> Tensor:
         """``[k, channels]`` -> ``[k, channels]``."""
         return clipped(kernel, ops.convert_to_tensor(self.share))
@@ -57,15 +72,9 @@ class LloydMaxClipping(LearnedClipping):
     Each training step does one: weights go to the nearest code, then the scale becomes
     ``sum(w code) / sum(code^2)``, per channel (S. Lloyd, "Least squares quantization in PCM",
     1982; S8BQAT's centroids, 2206.15408, confined to the uniform grid that kernels multiply).
-
-    Args:
-        weight: the grid.
     """
 
     trainable = False
-
-    def __init__(self, weight: WeightSpec):
-        self.weight = weight
 
     def __call__(self, kernel, training=False):
         """See `LearnedClipping`; in training the share is moved first."""
@@ -86,6 +95,26 @@ def clipped(kernel: Tensor, share: Tensor) -> Tensor:
     share = share + ops.stop_gradient(ops.clip(share, LEAST_SHARE, 1.0) - share)
     limit = ops.max(ops.abs(kernel), axis=0, keepdims=True) * share
     return ops.maximum(ops.minimum(kernel, limit), -limit)
+
+
+def lloyd_max_share(kernel: Tensor, weight: WeightSpec) -> Tensor:
+    """The share ``[channels]`` that Lloyd's steps lead to from the largest weight on.
+
+    Args:
+        kernel: float32 ``[k, channels]``.
+        weight: the grid.
+    """
+    share = ops.ones((kernel.shape[1],))
+    for _ in range(LLOYD_STEPS):
+        share = lloyd_max_step(kernel, share, weight)
+    return share
+
+
+def clipped_at_start(kernel: Tensor, weight: WeightSpec) -> Tensor:
+    """A trained kernel ``[k, channels]`` as it is clipped before any further training."""
+    if weight.clipping == "none":
+        return kernel
+    return clipped(kernel, lloyd_max_share(kernel, weight))
 
 
 def lloyd_max_step(kernel: Tensor, share: Tensor, weight: WeightSpec) -> Tensor:
@@ -109,7 +138,7 @@ def lloyd_max_step(kernel: Tensor, share: Tensor, weight: WeightSpec) -> Tensor:
 
 CLIPPINGS = {
     "none": lambda weight: NoClipping(),
-    "learned": lambda weight: LearnedClipping(),
+    "learned": LearnedClipping,
     "lloyd_max": LloydMaxClipping,
 }
 
@@ -160,6 +189,10 @@ class Weights:
         if training and self.weight.pull:
             self._layer.add_loss(self.weight.pull * distance_from_grid(kernel, weight))
         return kernel, weight
+
+    def start_from(self, kernel: Tensor) -> None:
+        """Sets what the spec asks for to fit trained weights ``[k, channels]``."""
+        self.clipping.start_from(kernel)
 
     def served(self, kernel: Tensor) -> Tensor:
         """The kernel ``[k, channels]`` that a file stores the codes of."""

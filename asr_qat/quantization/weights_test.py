@@ -60,6 +60,18 @@ def test_lloyds_steps_lower_the_error_to_a_minimum(bits):
         assert np.all(rounding_error(KERNEL, share * np.float32(factor), spec) > 0.97 * errors[-1])
 
 
+@pytest.mark.parametrize("clipping", ["learned", "lloyd_max"])
+def test_on_trained_weights_clipping_starts_where_the_error_is_least(clipping):
+    layer = dense(f"dynamic_wi2_afp32,clipping:{clipping}")
+    layer.product.start_from(ops.convert_to_tensor(KERNEL))
+    share = ops.convert_to_numpy(layer.product.weights.clipping.share)
+    spec = WeightSpec(bits=2)
+    start = rounding_error(KERNEL, np.ones(6, np.float32), spec)
+    assert np.all(rounding_error(KERNEL, share, spec) < 0.8 * start)
+    step = lloyd_max_step(KERNEL, ops.convert_to_tensor(share), spec)
+    np.testing.assert_allclose(ops.convert_to_numpy(step), share, rtol=1e-5)
+
+
 def test_a_silent_channel_keeps_its_share():
     found = lloyd_max_step(np.zeros((4, 2), np.float32), ops.ones((2,)), WeightSpec(bits=4))
     np.testing.assert_array_equal(ops.convert_to_numpy(found), 1)

@@ -28,6 +28,7 @@ from asr_qat.layers.convolution import DEPTHWISE_RECIPE, stored_kernel
 from asr_qat.layers.dense import Dense
 from asr_qat.models.transducer import Transducer
 from asr_qat.quantization.spec import ENCODERS, Policy, QuantSpec, recipe
+from asr_qat.quantization.weights import clipped_at_start
 from asr_qat.training.dev_sample import DevSample
 
 SCALE_BYTES = 4  # float32, one for each output channel
@@ -130,7 +131,10 @@ def stored(layers: Iterable[Dense], choice: Choice) -> Iterator[None]:
     kept = [ops.convert_to_numpy(layer.kernel) for layer, _ in chosen]
     try:
         for (layer, spec), kernel in zip(chosen, kept, strict=True):
-            layer.kernel.assign(stored_kernel(ops.convert_to_tensor(kernel), spec))
+            value = ops.convert_to_tensor(kernel)
+            if spec.weight is not None:
+                value = clipped_at_start(value, spec.weight)
+            layer.kernel.assign(stored_kernel(value, spec))
         yield
     finally:
         for (layer, _), kernel in zip(chosen, kept, strict=True):

@@ -115,11 +115,12 @@ def test_an_interrupted_scan_goes_on(model, loss, tmp_path):
     assert len(left) == 2 and [p.name for p in tmp_path.iterdir()] == ["s.json"]
 
 
-def test_a_whole_choice_is_measured(model, loss):
+@pytest.mark.parametrize("option", ["", ",clipping:lloyd_max"])
+def test_a_whole_choice_is_measured(model, loss, option):
     layers = layers_to_scan(model)
-    choice = {layer.path: "dynamic_wi2_afp32" for layer in layers}
+    choice = {layer.path: f"dynamic_wi2_afp32{option}" for layer in layers}
     together = measure(layers, choice, loss)
-    rules = [("encoder/", "weight_only_wi2_afp32"), ("depthwise", "float32")]
+    rules = [("encoder/", f"weight_only_wi2_afp32{option}"), ("depthwise", "float32")]
     with_spec = model.with_precision(model.policy.with_rules(rules))
     other = DevLoss(with_spec, loss.batches, compile=eager)
     assert together == pytest.approx(other(), rel=1e-5) and together != loss()
