@@ -10,6 +10,7 @@ from asr_qat.tools.sentence_corpus import make_sentence_corpus
 TRAIN_SENTENCES, DEV_SENTENCES, TEST_SENTENCES = 16_000, 400, 1_500
 VOCABULARY = 500  # words that synthetic sentences are made of, the most frequent ones
 WORDS = (3, 8)  # of an utterance, fewest and most
+FEW_WORDS = {"vocabulary": 50, "min_words": 1, "max_words": 4}
 SPEECHOCEAN_COPIES = 2  # of each utterance in an epoch, each augmented differently
 TESTS = ("speechocean_test", "synthetic_test")
 
@@ -19,6 +20,17 @@ def text_files(data: Path) -> tuple[Path, Path]:
     return tuple(
         data / "text" / f"librispeech-{part}.txt" for part in ("train-clean-100", "dev-clean")
     )
+
+
+def few_words(data: Path, out: Path) -> list[Utterance]:
+    """Synthetic speech of the most frequent words alone, which training begins with."""
+    folder = out / "few_words"
+    if not (folder / "train.jsonl").exists():
+        train_text, test_text = text_files(data)
+        make_sentence_corpus(
+            folder, [train_text], [test_text], train=8_000, dev=0, test=0, **FEW_WORDS
+        )
+    return read_manifest(folder / "train.jsonl")
 
 
 def corpora(data: Path, out: Path) -> dict[str, list[Utterance]]:
