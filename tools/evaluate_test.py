@@ -177,3 +177,19 @@ def test_labels():
 
 def test_p_text():
     assert [p_text(p) for p in (0.0, 0.0004, 0.0314, 1.0)] == ["<0.001", "<0.001", "0.031", "1.000"]
+
+
+def test_a_search_with_a_phrase_beside_greedy_search(folder, saved):
+    pieces = Recognizer(folder / "int4.tflite").pieces
+    word = next(p for p in pieces[1:] if p.strip("▁ ").isalpha()).strip("▁ ")
+    (folder / "phrases.txt").write_text(f"{word}\t20\n")
+    search = ("--search", "time_synchronous", "--beam", "2", "--phrases", "phrases.txt")
+    done = evaluate(folder, "both.json", "int4.tflite", *SETS, *search, "--json")
+    assert done.returncode == 0, done.stderr
+    files = json.loads(done.stdout)["files"]
+    assert [f["search"] for f in files] == [
+        *["greedy"] * 2,
+        "time synchronous 2, phrases phrases.txt",
+    ]
+    heard = [" ".join(row["text"] for row in f["utterances"]).count(word) for f in files[1:]]
+    assert heard[1] > heard[0]
