@@ -57,6 +57,15 @@ def corpora(data: Path, out: Path) -> dict[str, list[Utterance]]:
     return sets
 
 
+def stages(data: Path, out: Path, sets: dict[str, list[Utterance]]) -> dict[str, list[Utterance]]:
+    """What each stage of the float model's training reads."""
+    return {
+        "few_words": few_words(data, out),
+        "synthetic": sets["synthetic_train"],
+        "base": training_set(sets),
+    }
+
+
 def training_set(sets: dict[str, list[Utterance]]) -> list[Utterance]:
     """What an epoch reads."""
     again = [
@@ -68,5 +77,5 @@ def training_set(sets: dict[str, list[Utterance]]) -> list[Utterance]:
 
 
 def development_set(sets: dict[str, list[Utterance]]) -> list[Utterance]:
-    """What choices are made on."""
-    return [*sets["synthetic_dev"], *sets["speechocean_dev"]]
+    """What training is watched on."""
+    return [*sets["synthetic_dev"][:200], *sets["speechocean_dev"][:100]]

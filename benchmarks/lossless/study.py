@@ -20,7 +20,7 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from corpora import TESTS, corpora, development_set, few_words, training_set
+from corpora import TESTS, corpora, development_set, stages
 from grid import BASELINES, RUNS, Run, run_named
 from report import write_report
 from training import LABELS, train_base, train_run
@@ -51,16 +51,16 @@ class Study:
     def __init__(self, data: Path, out: Path):
         self.out = out
         self.sets = corpora(data, out)
-        self.few_words = few_words(data, out)
-        self.train = training_set(self.sets)
+        self.stages = stages(data, out, self.sets)
+        self.train = self.stages["base"]
         self.tokenizer = train_sentencepiece([u.text for u in self.train], LABELS)
 
     def run(self, run: Run, seed: int) -> None:
         """Trains, exports, evaluates."""
         folder = self.out / f"seed{seed}"
-        given = (self.train, development_set(self.sets), self.tokenizer)
-        base = train_base(folder, self.few_words, *given, seed)
-        model = train_run(run, base, folder / run.name, *given, seed)
+        given = (development_set(self.sets), self.tokenizer, seed)
+        base = train_base(folder, self.stages, *given)
+        model = train_run(run, base, folder / run.name, self.train, *given)
         trained = json.loads((folder / run.name / "run.json").read_text())
         for precision in (run.precision, *run.also):
             name = "model" if precision == run.precision else str(precision)

@@ -1,7 +1,7 @@
 """The study's training runs: a float model for each seed, and what goes on from it."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import keras
@@ -24,12 +24,16 @@ from asr_qat.training.run import BatchConfig, load_model, make_model, train_mode
 
 LABELS = 256  # word pieces
 BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.6, 2.1, 2.6, 3.4, 5.0, 8.0, 17.0))
-BASE = TrainingConfig(
-    epochs=8, learning_rate=1e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
+STEPS = TrainingConfig(
+    epochs=1, learning_rate=1e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
 )
-# Before it, on few words: from nothing, all of them take several times as long to begin.
-FEW_WORDS = dataclasses.replace(BASE, epochs=3)
-FURTHER = dataclasses.replace(BASE, epochs=1, learning_rate=3e-4, warmup_steps=50)
+# The float model, stage by stage, each from the one before: hard recordings teach nothing at first.
+STAGES = {
+    "few_words": dataclasses.replace(STEPS, epochs=3),
+    "synthetic": dataclasses.replace(STEPS, epochs=16),
+    "base": dataclasses.replace(STEPS, epochs=3, learning_rate=5e-4),
+}
+FURTHER = dataclasses.replace(STEPS, learning_rate=3e-4, warmup_steps=50)
 
 
 def configuration() -> TransducerConfig:
@@ -43,16 +47,33 @@ def configuration() -> TransducerConfig:
     )
 
 
-def train_base(folder: Path, few_words, train, valid, tokenizer: Tokenizer, seed: int) -> Path:
-    """The float model of a seed, kept in ``folder`` and not trained again; the path of it."""
+def train_base(
+    folder: Path,
+    corpora: Mapping[str, Sequence[Utterance]],
+    valid: Sequence[Utterance],
+    tokenizer: Tokenizer,
+    seed: int,
+) -> Path:
+    """The float model of a seed, kept in ``folder`` and not trained again.
+
+    Args:
+        folder: has a folder for each stage.
+        corpora: what each of `STAGES` reads.
+        valid: for the loss and the error rate after each epoch.
+        tokenizer: of all stages.
+        seed: of all stages.
+
+    Returns:
+        The path of the last stage's model.
+    """
     init = None
-    for name, corpus, config in (("few_words", few_words, FEW_WORDS), ("base", train, BASE)):
+    for name, config in STAGES.items():
         done = folder / name / "model.keras"
         if not done.exists():
             keras.utils.set_random_seed(seed)
             model = make_model(configuration(), tokenizer, None, init)
             config = dataclasses.replace(config, seed=seed)
-            _train(model, folder / name, corpus, valid, tokenizer, config)
+            _train(model, folder / name, corpora[name], valid, tokenizer, config)
         init = str(done)
     return done
 
