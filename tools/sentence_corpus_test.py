@@ -28,10 +28,10 @@ def texts(tmp_path):
 
 
 def test_sentences_in_other_voices_and_words(texts, tmp_path):
-    sizes = {"train": 12, "dev": 3, "test": 3, "processes": 1, "progress": False}
     corpus = make_sentence_corpus(
-        tmp_path / "out", [texts[0]], [texts[1]], min_words=2, max_words=4, **sizes
-    )
+        tmp_path / "out", [texts[0]], [texts[1]], train=12, dev=3, test=3, min_words=2, max_words=4,
+        processes=1, progress=False,
+    )  # fmt: skip
     said = {"train": TRAIN.lower(), "dev": TEST, "test": TEST}
     for split, utterances in corpus.items():
         assert read_manifest(tmp_path / "out" / f"{split}.jsonl") == utterances

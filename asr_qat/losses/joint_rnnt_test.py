@@ -68,7 +68,7 @@ def test_the_divergence_from_a_teacher_and_its_gradient():
     teacher, _ = example(4)
     taught = Taught(*lattice_scores(JointInputs(*teacher), *lengths, slice_bytes=200), 0.7)
     found = ops.convert_to_numpy(fused(inputs, *lengths, taught=taught, slice_bytes=200))
-    wanted = ops.convert_to_numpy(taught_loss(inputs, *lengths, taught))
+    wanted = ops.convert_to_numpy(taught_loss(inputs, *lengths, taught=taught))
     np.testing.assert_allclose(found, wanted, rtol=1e-5)
     assert np.all(found > ops.convert_to_numpy(fused(inputs, *lengths)) + 0.1)
     ours = weighted_gradients(fused, inputs, lengths, taught=taught, slice_bytes=200)

@@ -111,7 +111,8 @@ def test_fields_follow_the_name():
     weight = WeightSpec(bits=2, clipping="learned", pull=0.1, scale_gradient=False)
     assert spec == QuantSpec(weight=weight, activation="asymmetric_rows")
     assert spec.served == recipe("dynamic_wi2_afp32")
-    assert recipe("dynamic_wi4_afp32,co_trained:8-4-2").weight.co_trained == (8, 4, 2)
+    weight = WeightSpec(bits=4, co_trained=(8, 4, 2))
+    assert recipe("dynamic_wi4_afp32,co_trained:8-4-2").weight == weight
     chosen = policy("dynamic_wi4_afp32,divisor:7.5")
     assert chosen.resolve(PATHS[0]).weight == WeightSpec(bits=4, divisor=7.5)
     rule = ("feed_forward", "dynamic_wi2_afp32,clipping:lloyd_max")

@@ -1,6 +1,7 @@
 """What training does to weights before it quantizes them: clipping, the pull, the drawn width."""
 
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -136,7 +137,7 @@ def lloyd_max_step(kernel: Tensor, share: Tensor, weight: WeightSpec) -> Tensor:
     return ops.where(known, ops.clip(new, LEAST_SHARE, 1.0), share)
 
 
-CLIPPINGS = {
+CLIPPINGS: dict[str, Callable[[WeightSpec], Any]] = {
     "none": lambda weight: NoClipping(),
     "learned": LearnedClipping,
     "lloyd_max": LloydMaxClipping,

@@ -6,7 +6,7 @@ from keras import ops
 from asr_qat.backend import compiled
 from asr_qat.layers.dense import Dense
 from asr_qat.quantization import integers
-from asr_qat.quantization.spec import WeightSpec, recipe
+from asr_qat.quantization.spec import WeightSpec
 from asr_qat.quantization.weights import (
     LEAST_SHARE,
     clipped,
@@ -156,7 +156,7 @@ def test_every_width_is_drawn_and_computes_its_own_codes():
     assert len(drawn) == 40 and set(drawn) == {8, 4, 2}
     np.testing.assert_array_equal(ops.convert_to_numpy(layer(X)), wanted[4])
     seeds = keras.random.SeedGenerator(0)
-    weight = recipe("dynamic_wi4_afp32,co_trained:8-2").weight
+    weight = WeightSpec(bits=4, co_trained=(8, 2))
     widths = {float(drawn_width(weight, seeds).qmax) for _ in range(20)}
     assert widths == {127.0, 1.0}
 
