@@ -39,7 +39,7 @@ def plain(inputs, labels, frames, counts, distribution=None, forbidden=None, **k
     return rnnt_loss(logits, labels, frames, counts, **kwargs)
 
 
-def taught_loss(inputs, labels, frames, counts, taught):
+def taught_loss(inputs, labels, frames, counts, *, taught):
     """The loss of held logits with the divergence from a teacher, written out."""
     inputs = JointInputs(*inputs)
     hidden = ops.tanh(inputs.frames[:, :, None] + inputs.labels[:, None])
