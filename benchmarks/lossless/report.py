@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from corpora import TESTS
+from plot import plot
 
 from asr_qat.metrics.bootstrap import paired_bootstrap
 from asr_qat.metrics.matched_pairs import matched_pairs
@@ -16,6 +17,7 @@ from asr_qat.tools.table import print_table
 
 MODEL = "conformer_192x3_80ms"
 REPORT = Path(__file__).parent / "report.json"
+PICTURE = Path(__file__).parents[2] / "docs" / "lossless.png"
 FLOAT = ("float", "float32", "ours")
 Counts = list[ErrorCounts]
 
@@ -153,7 +155,9 @@ def write_report(out: Path, sets: dict[str, Any]) -> None:
     partial = REPORT.with_name(".report.json.partial")
     partial.write_text(json.dumps(sorted(rows, key=_order), indent=1) + "\n")
     os.replace(partial, REPORT)
-    print(f"\n{REPORT}: {len(rows)} rows")
+    if rows:
+        plot(rows, TESTS, PICTURE)
+    print(f"\n{REPORT}: {len(rows)} rows; {PICTURE}")
 
 
 _HEADER = ("run", "recipe", "method", "seed", "WER %", "S", "D", "I", "MB", "minus float", "p")
