@@ -2,9 +2,9 @@
 
 Trains three recognisers of spoken digits in float, from the same recordings with the same seed:
 one with the patent's embedding decoder, one with an LSTM in its place, one with cascaded encoders
-whose second pass looks 880 ms ahead. Training and test sets are the real recordings of
-`spoken_digits.py`; error rates are those of the exported files. Every stage is kept in the output
-folder and is not done again.
+whose second pass looks 880 ms ahead. Training and test sets are the study's real recordings of
+digits (`lossless/digit_recordings.py`); error rates are those of the exported files. Every stage is
+kept in the output folder and is not done again.
 
     python benchmarks/passes_and_decoders.py --data ../shared/data --out build/passes_and_decoders
 """
@@ -16,9 +16,10 @@ import os
 from pathlib import Path
 
 import keras
-from spoken_digits import BATCHES, copies, recordings
+from lossless.digit_recordings import copies, recordings
 
 from asr_qat.data.audio import load_audio
+from asr_qat.data.augment import WaveAugment
 from asr_qat.data.digits import DIGIT_WORDS
 from asr_qat.data.tokenizer import CharacterTokenizer
 from asr_qat.export.exporter import export_model
@@ -29,9 +30,11 @@ from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer
 from asr_qat.runtime.recognizer import Recognizer
 from asr_qat.training.fit import TrainingConfig
-from asr_qat.training.run import load_model, train_model
+from asr_qat.training.run import BatchConfig, load_model, train_model
 
 TESTS = ("fsdd_test", "speechocean_test")
+AUGMENT = WaveAugment(speed_probability=0.8, speed_range=(0.8, 1.3))  # children speak high
+BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.8, 3.0, 5.5), augment=AUGMENT)
 
 
 def configurations() -> dict[str, TransducerConfig]:

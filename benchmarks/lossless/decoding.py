@@ -13,10 +13,11 @@ import argparse
 import dataclasses
 import json
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corpora import VOCABULARY, WORDS, corpora, text_files, training_set
+from sentences import VOCABULARY, WORDS, sentences, text_files
 
 from asr_qat.data.manifest import Utterance
 from asr_qat.metrics.bootstrap import paired_bootstrap
@@ -58,7 +59,7 @@ class Trial:
         sets: utterances by the test set's name.
     """
 
-    def __init__(self, file: Path, folder: Path, sets: dict[str, list[Utterance]]):
+    def __init__(self, file: Path, folder: Path, sets: Mapping[str, Sequence[Utterance]]):
         self.file, self.folder, self.sets = file, folder, sets
         self.rows: list[dict[str, Any]] = []
 
@@ -149,12 +150,12 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("ASR_QAT_SHARED_DATA", "../shared/data"))
     parser.add_argument("--out", default="build/lossless")
     args = parser.parse_args()
-    out, data = Path(args.out), Path(args.data)
+    out, data = Path(args.out) / "sentences", Path(args.data)
     file, folder = out / "seed0" / "int4" / "model.tflite", out / "decoding"
     folder.mkdir(parents=True, exist_ok=True)
-    sets = corpora(data, out)
-    make_language_models(folder, file, data, [u.text for u in training_set(sets)])
-    trial, greedy = Trial(file, folder, sets), SearchConfig()
+    task = sentences(data, out)
+    make_language_models(folder, file, data, [u.text for u in task.train])
+    trial, greedy = Trial(file, folder, task.sets), SearchConfig()
     chosen = {}
     for corpus in ("synthetic", "speechocean"):
         dev = f"{corpus}_dev"

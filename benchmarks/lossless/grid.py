@@ -14,6 +14,7 @@ class Run:
     precision: str | tuple[tuple[str, str], ...]
     why: str  # what it is in the study for
     seeds: tuple[int, ...] = (0, 1)
+    tasks: tuple[str, ...] = ("sentences", "digits")
     method: str = "ours"  # or "fake_quant"
     taught: bool = False  # by the float model that it goes on from
     quantize_from: float = 0.0  # share of its steps that are float
@@ -63,7 +64,10 @@ RUNS = (
 )
 
 # Post-training quantization of the float run's file, by AI Edge Quantizer: (algorithm, bits).
-BASELINES = (("minmax", 8), ("minmax", 4), ("mse", 4), ("octav", 4), ("gptq", 4), ("oscar", 4))
+BASELINES = (
+    *(("minmax", 8), ("minmax", 4), ("mse", 4), ("octav", 4), ("gptq", 4), ("oscar", 4)),
+    *(("minmax", 2), ("octav", 2), ("gptq", 2), ("oscar", 2)),
+)
 
 
 def run_named(name: str) -> Run:

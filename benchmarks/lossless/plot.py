@@ -10,39 +10,59 @@ import matplotlib
 matplotlib.use("Agg")
 
 import matplotlib.pyplot as plt
+from matplotlib.ticker import FixedLocator, FuncFormatter
 
 COLORS = {"ours": "tab:blue", "fake_quant": "tab:orange"}
 BASELINE = "tab:red"  # post-training
+TICKS = (-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100)
 
 
-def plot(rows: Sequence[dict[str, Any]], tests: Sequence[str], path: Path) -> None:
+def plot(rows: Sequence[dict[str, Any]], tests: Sequence[Sequence[str]], path: Path) -> None:
     """A panel for each test set: each file's word error rate above float's, 95 % intervals.
 
     Args:
         rows: of the report; of systems with several seeds only their sum is drawn.
-        tests: names of the test sets.
+        tests: names of the test sets, those of a task in a row.
         path: of the PNG.
     """
-    shown = [_drawn(rows, test) for test in tests]
-    height = 1.5 + 0.24 * max(map(len, shown))
-    figure, axes = plt.subplots(1, len(tests), figsize=(6 * len(tests), height), squeeze=False)
-    for axis, test, chosen in zip(axes[0], tests, shown, strict=True):
-        axis.axvline(0, color="gray", linewidth=0.8)
-        for place, row in enumerate(chosen):
-            value, low, high = (100 * row[k] for k in ("difference_to_float", "ci_low", "ci_high"))
-            color = COLORS.get(row["method"], BASELINE)
-            axis.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color)
-        axis.set_yticks(range(len(chosen)), [_name(row) for row in chosen], fontsize=8)
-        axis.set_xlabel("WER minus float, points")
-        axis.set_title(test.replace("_", " "))
+    columns = max(map(len, tests))
+    tallest = max(len(_drawn(rows, test)) for row in tests for test in row)
+    figure, axes = plt.subplots(
+        len(tests),
+        columns,
+        figsize=(5 * columns, (1.5 + 0.2 * tallest) * len(tests)),
+        squeeze=False,
+    )
+    for axis in axes.flat:
+        axis.axis("off")
+    for line, names in zip(axes, tests, strict=True):
+        for axis, test in zip(line, names, strict=False):
+            chosen = _drawn(rows, test)
+            if chosen:
+                _panel(axis, test, chosen)
     for label, color in (*COLORS.items(), ("after training", BASELINE)):
-        axes[0, -1].plot([], [], "o", color=color, label=label.replace("_", " "))
-    axes[0, -1].legend(fontsize=8)
+        axes[0, 0].plot([], [], "o", color=color, label=label.replace("_", " "))
+    axes[0, 0].legend(fontsize=8)
     figure.tight_layout()
     partial = path.with_name(f".{path.name}.partial.png")
     figure.savefig(partial, dpi=110)
     plt.close(figure)
     os.replace(partial, path)
+
+
+def _panel(axis, test, chosen):
+    axis.axis("on")
+    axis.axvline(0, color="gray", linewidth=0.8)
+    for place, row in enumerate(chosen):
+        value, low, high = (100 * row[k] for k in ("difference_to_float", "ci_low", "ci_high"))
+        color = COLORS.get(row["method"], BASELINE)
+        axis.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=color)
+    axis.set_yticks(range(len(chosen)), [_name(row) for row in chosen], fontsize=8)
+    axis.set_xscale("symlog", linthresh=1)  # two bits after training may lose fifty points
+    axis.xaxis.set_major_locator(FixedLocator(TICKS))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+g}" if value else "0"))
+    axis.set_xlabel("WER minus float, points")
+    axis.set_title(test.replace("_", " "))
 
 
 def _drawn(rows, test):

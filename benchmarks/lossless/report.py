@@ -4,21 +4,23 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from corpora import TESTS
 from plot import plot
+from task import Task
 
 from asr_qat.metrics.bootstrap import paired_bootstrap
 from asr_qat.metrics.matched_pairs import matched_pairs
 from asr_qat.metrics.wer import ErrorCounts, count_errors, group_counts, sum_counts
 from asr_qat.tools.table import print_table
 
-MODEL = "conformer_192x3_80ms"
 REPORT = Path(__file__).parent / "report.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "lossless.png"
 FLOAT = ("float", "float32", "ours")
+RIVALS = {"int8": "wi8", "int4": "wi4", "int2": "wi2"}  # our run, and the baselines' recipes
+Studies = Sequence[tuple[Task, Path]]  # a task, and the folder of its results
 Counts = list[ErrorCounts]
 
 
@@ -26,6 +28,7 @@ Counts = list[ErrorCounts]
 class Scored:
     """A file's errors on a test set, utterance by utterance."""
 
+    model: str
     run: str
     recipe: str
     method: str
@@ -33,25 +36,34 @@ class Scored:
     test_set: str
     bytes: int
     counts: Counts
+    speakers: tuple[str, ...]
     real_time_factor: float
 
     @property
     def system(self) -> tuple[str, str, str]:
-        """What it is, whatever the seed."""
+        """What it is, whatever the model and the seed."""
         return self.run, self.recipe, self.method
 
 
-def read_results(out: Path, sets: dict[str, Any]) -> list[Scored]:
+def read_results(task: Task, out: Path) -> list[Scored]:
     """What files have been evaluated, and for each system of several seeds their sum."""
     found = []
     for path in sorted(out.glob("seed*/*/*.json")):
         result = json.loads(path.read_text())
-        for test in TESTS if "tests" in result else ():
-            heard = result["tests"][test]
-            counts = count_errors([u.text for u in sets[test]], heard["texts"])
-            factor = heard["processing_seconds"] / heard["audio_seconds"]
+        for test in task.tests if "tests" in result else ():
+            heard, utterances = result["tests"][test], task.sets[test]
             name = (result["model"], result["recipe"], result["method"], result["seed"])
-            found.append(Scored(*name, test, result["bytes"], counts, factor))
+            found.append(
+                Scored(
+                    task.model,
+                    *name,
+                    test,
+                    result["bytes"],
+                    count_errors([u.text for u in utterances], heard["texts"]),
+                    tuple(u.speaker for u in utterances),
+                    heard["processing_seconds"] / heard["audio_seconds"],
+                )
+            )
     return found + _of_all_seeds(found)
 
 
@@ -72,20 +84,20 @@ def _of_all_seeds(found: list[Scored]) -> list[Scored]:
     ]
 
 
-def rows_of(found: list[Scored], sets: dict[str, Any]) -> list[dict[str, Any]]:
+def rows_of(found: list[Scored]) -> list[dict[str, Any]]:
     """The rows of the report; intervals are of the difference to float, same seed and test set.
 
     ``ci_low`` and ``ci_high`` resample utterances, ``speaker_ci_…`` speakers; ``p_value`` is that
     of the matched-pairs test.
     """
     floats = {(one.seed, one.test_set): one for one in found if one.system == FLOAT}
-    return [_row(one, floats.get((one.seed, one.test_set)), sets) for one in found]
+    return [_row(one, floats.get((one.seed, one.test_set))) for one in found]
 
 
-def _row(one: Scored, reference: Scored | None, sets) -> dict[str, Any]:
+def _row(one: Scored, reference: Scored | None) -> dict[str, Any]:
     total = sum_counts(one.counts)
     row: dict[str, Any] = {
-        "model": MODEL,
+        "model": one.model,
         "run": one.run,
         "recipe": one.recipe,
         "method": one.method,
@@ -102,8 +114,7 @@ def _row(one: Scored, reference: Scored | None, sets) -> dict[str, Any]:
     if reference is None or one.system == FLOAT:
         return row
     paired = paired_bootstrap(one.counts, reference.counts)
-    speakers = [u.speaker for u in sets[one.test_set]]
-    blocks = [list(group_counts(c.counts, speakers).values()) for c in (one, reference)]
+    blocks = [list(group_counts(c.counts, one.speakers).values()) for c in (one, reference)]
     by_speaker = paired_bootstrap(*blocks)
     return row | {
         "difference_to_float": round(paired.difference, 6),
@@ -115,48 +126,49 @@ def _row(one: Scored, reference: Scored | None, sets) -> dict[str, Any]:
     }
 
 
-def best_baseline(found: list[Scored], seed: int | str, test: str) -> Scored | None:
-    """The 4-bit post-training file with the fewest errors."""
+def best_baseline(found: list[Scored], ours: Scored) -> Scored | None:
+    """Of the files quantized after training to as many bits, the one with the fewest errors."""
     files = [
         one
         for one in found
-        if one.seed == seed and one.test_set == test and one.method not in ("ours", "fake_quant")
-        if "wi4" in one.recipe
+        if (one.seed, one.test_set) == (ours.seed, ours.test_set)
+        if one.method not in ("ours", "fake_quant") and RIVALS[ours.run] in one.recipe
     ]
     return min(files, key=lambda one: sum_counts(one.counts).errors, default=None)
 
 
 def versus_baseline(found: list[Scored]) -> list[tuple[str, ...]]:
-    """Our int4 minus the best 4-bit post-training file, which the test set itself has chosen."""
+    """Ours minus the best file quantized after training, which the test set itself has chosen."""
     rows = []
     for one in found:
-        other = best_baseline(found, one.seed, one.test_set) if one.run == "int4" else None
+        other = best_baseline(found, one) if one.run in RIVALS and one.method == "ours" else None
         if other is not None:
             paired = paired_bootstrap(one.counts, other.counts)
             values = (paired.difference, paired.low, paired.high)
             text = "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * value for value in values))
-            rows.append((one.test_set, str(one.seed), other.method, text))
-    return rows
+            rows.append((one.test_set, str(one.seed), one.run, other.method, text))
+    return sorted(rows)
 
 
-def write_report(out: Path, sets: dict[str, Any]) -> None:
+def write_report(studies: Studies) -> None:
     """Prints the tables, and writes ``report.json`` and the plot."""
-    found = read_results(out, sets)
-    rows = rows_of(found, sets)
-    for test in TESTS:
+    found = [one for task, out in studies for one in read_results(task, out)]
+    rows = sorted(rows_of(found), key=_order)
+    tests = [test for task, _ in studies for test in task.tests]
+    for test in tests:
         chosen = [row for row in rows if row["test_set"] == test]
         if chosen:
             print(f"\n{test}")
-            print_table([_HEADER, *(_printed(row) for row in sorted(chosen, key=_order))])
+            print_table([_HEADER, *map(_printed, chosen)])
     versus = versus_baseline(found)
     if versus:
-        print("\nint4 minus the best 4-bit post-training file")
-        print_table([("test set", "seed", "that file", "points [95 %]"), *versus])
+        print("\nours minus the best file quantized after training to as many bits")
+        print_table([("test set", "seed", "ours", "that file", "points [95 %]"), *versus])
     partial = REPORT.with_name(".report.json.partial")
-    partial.write_text(json.dumps(sorted(rows, key=_order), indent=1) + "\n")
+    partial.write_text(json.dumps(rows, indent=1) + "\n")
     os.replace(partial, REPORT)
     if rows:
-        plot(rows, TESTS, PICTURE)
+        plot(rows, [task.tests for task, _ in studies], PICTURE)
     print(f"\n{REPORT}: {len(rows)} rows; {PICTURE}")
 
 

@@ -1,14 +1,14 @@
 """Is four bits lossless? Trains, exports and evaluates the grid, and writes the report.
 
     python benchmarks/lossless/study.py --data ../shared/data --out build/lossless
-    python benchmarks/lossless/study.py --seeds 1 --runs int4,int8    # a part of it
-    python benchmarks/lossless/study.py --runs none                   # the report of what is there
+    python benchmarks/lossless/study.py --tasks digits --seeds 1 --runs int4,int8    # a part of it
+    python benchmarks/lossless/study.py --runs none                # the report of what is there
 
-For each seed a float model is trained; every run of `grid.py` goes on from it for the same steps,
-float among them. Each file that is exported hears both test sets; its transcripts are kept in
-OUT/seed<S>/<run>/<file>.json, and the report is made from these. What is done is not done again,
-and a training run that was interrupted goes on: several processes may work on seeds or runs of
-their own at once, on a core each (taskset).
+For each task and seed a float model is trained; every run of `grid.py` goes on from it for the same
+steps, float among them. Each file that is exported hears all test sets; its transcripts are kept in
+OUT/<task>/seed<S>/<run>/<file>.json, and the report is made from these. What is done is not done
+again, and a training run that was interrupted goes on: several processes may work on tasks, seeds
+or runs of their own at once, on a core each (taskset).
 """
 
 import argparse
@@ -20,13 +20,14 @@ from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-from corpora import TESTS, corpora, development_set, stages
+from digits import digits
 from grid import BASELINES, RUNS, Run, run_named
 from report import write_report
-from training import LABELS, train_base, train_run
+from sentences import sentences
+from task import Task
+from training import train_base, train_run
 
 from asr_qat.data.audio import load_audio
-from asr_qat.data.tokenizer import train_sentencepiece
 from asr_qat.export.exporter import export_model
 from asr_qat.quantization.spec import policy
 from asr_qat.tools.heard import hear
@@ -34,6 +35,7 @@ from asr_qat.tools.post_training import quantize_after_training
 from asr_qat.training.compile_cache import default_folder, use_compile_cache
 from asr_qat.training.run import load_model
 
+TASKS = {"sentences": sentences, "digits": digits}
 PROVEN = 50  # utterances of each test set that the exporter proves a file with
 CALIBRATION = 100  # training utterances that post-training quantization may see
 
@@ -46,21 +48,16 @@ def write_json(path: Path, document: Any) -> None:
 
 
 class Study:
-    """The recordings, and where results are kept."""
+    """A task, and where its results are kept."""
 
-    def __init__(self, data: Path, out: Path):
-        self.out = out
-        self.sets = corpora(data, out)
-        self.stages = stages(data, out, self.sets)
-        self.train = self.stages["base"]
-        self.tokenizer = train_sentencepiece([u.text for u in self.train], LABELS)
+    def __init__(self, task: Task, out: Path):
+        self.task, self.out = task, out
 
     def run(self, run: Run, seed: int) -> None:
         """Trains, exports, evaluates."""
         folder = self.out / f"seed{seed}"
-        given = (development_set(self.sets), self.tokenizer, seed)
-        base = train_base(folder, self.stages, *given)
-        model = train_run(run, base, folder / run.name, self.train, *given)
+        base = train_base(self.task, folder, seed)
+        model = train_run(run, self.task, base, folder / run.name, seed)
         trained = json.loads((folder / run.name / "run.json").read_text())
         for precision in (run.precision, *run.also):
             name = "model" if precision == run.precision else str(precision)
@@ -77,7 +74,11 @@ class Study:
         rules = policy(precision if isinstance(precision, str) else list(precision))
         if rules != loaded.policy:
             loaded = loaded.with_precision(rules)
-        waves = [load_audio(u.audio_filepath) for test in TESTS for u in self.sets[test][:PROVEN]]
+        waves = [
+            load_audio(u.audio_filepath)
+            for t in self.task.tests
+            for u in self.task.sets[t][:PROVEN]
+        ]
         proof = export_model(loaded, path, waves=waves, training=trained)
         write_json(path.with_suffix(".parity.json"), {**proof.to_dict(), "method": method})
         print(
@@ -87,7 +88,8 @@ class Study:
         )
 
     def _baselines(self, folder, seed):
-        heard = self.train[:: len(self.train) // CALIBRATION][:CALIBRATION]
+        train = self.task.train
+        heard = train[:: len(train) // CALIBRATION][:CALIBRATION]
         for algorithm, bits in BASELINES:
             path = folder / "float" / f"{algorithm}_{bits}.tflite"
             if not path.exists():
@@ -104,8 +106,8 @@ class Study:
         if result.exists():
             return
         tests = {}
-        for test in TESTS:
-            (heard,) = hear(str(path), self.sets[test], threads=1)
+        for test in self.task.tests:
+            (heard,) = hear(str(path), self.task.sets[test], threads=1)
             tests[test] = {
                 "texts": list(heard.texts),
                 "audio_seconds": sum(heard.audio_seconds),
@@ -128,6 +130,7 @@ def main() -> None:
     )
     parser.add_argument("--data", default=os.environ.get("ASR_QAT_SHARED_DATA", "../shared/data"))
     parser.add_argument("--out", default="build/lossless")
+    parser.add_argument("--tasks", default=",".join(TASKS))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--runs", help="of the grid, by name (all of them)")
     args = parser.parse_args()
@@ -135,13 +138,16 @@ def main() -> None:
     names = [r.name for r in RUNS] if args.runs is None else args.runs.split(",")
     runs = [] if args.runs == "none" else [run_named(name) for name in names]
     seeds = [int(seed) for seed in args.seeds.split(",")]
-    study = Study(Path(args.data), Path(args.out))
-    for run in runs:
-        for seed in seeds:
-            if seed in run.seeds:
-                print(f"{run.name}, seed {seed}: {run.why}", file=sys.stderr, flush=True)
-                study.run(run, seed)
-    write_report(Path(args.out), study.sets)
+    data, out = Path(args.data), Path(args.out)
+    studies = [Study(TASKS[name](data, out / name), out / name) for name in args.tasks.split(",")]
+    for study in studies:
+        for run in runs:
+            for seed in seeds:
+                if study.task.name in run.tasks and seed in run.seeds:
+                    what = f"{study.task.name}, {run.name}, seed {seed}: {run.why}"
+                    print(what, file=sys.stderr, flush=True)
+                    study.run(run, seed)
+    write_report([(study.task, study.out) for study in studies])
 
 
 if __name__ == "__main__":
