@@ -13,6 +13,7 @@ or runs of their own at once, on a core each (taskset).
 
 import argparse
 import json
+import multiprocessing
 import os
 import sys
 from pathlib import Path
@@ -116,6 +117,20 @@ class Study:
         write_json(result, {**known, "bytes": path.stat().st_size, "tests": tests})
 
 
+def one_run(task: str, run: Run, seed: int, data: Path, out: Path) -> None:
+    """What a process of its own does: compiled steps stay in memory, gigabytes for each model."""
+    use_compile_cache(default_folder())
+    Study(TASKS[task](data, out / task), out / task).run(run, seed)
+
+
+def _in_a_process(*run: Any) -> None:
+    process = multiprocessing.get_context("spawn").Process(target=one_run, args=run)
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(process.exitcode)
+
+
 def recipe_name(precision: Any) -> str:
     """As the command line would have it."""
     if isinstance(precision, str):
@@ -134,20 +149,20 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--runs", help="of the grid, by name (all of them)")
     args = parser.parse_args()
-    use_compile_cache(default_folder())
     names = [r.name for r in RUNS] if args.runs is None else args.runs.split(",")
     runs = [] if args.runs == "none" else [run_named(name) for name in names]
     seeds = [int(seed) for seed in args.seeds.split(",")]
+    tasks = args.tasks.split(",")
     data, out = Path(args.data), Path(args.out)
-    studies = [Study(TASKS[name](data, out / name), out / name) for name in args.tasks.split(",")]
-    for study in studies:
+    for task in tasks:
         for run in runs:
             for seed in seeds:
-                if study.task.name in run.tasks and seed in run.seeds:
-                    what = f"{study.task.name}, {run.name}, seed {seed}: {run.why}"
-                    print(what, file=sys.stderr, flush=True)
-                    study.run(run, seed)
-    write_report([(study.task, study.out) for study in studies])
+                if task in run.tasks and seed in run.seeds:
+                    print(
+                        f"{task}, {run.name}, seed {seed}: {run.why}", file=sys.stderr, flush=True
+                    )
+                    _in_a_process(task, run, seed, data, out)
+    write_report([(TASKS[task](data, out / task), out / task) for task in tasks])
 
 
 if __name__ == "__main__":
