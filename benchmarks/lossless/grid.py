@@ -41,6 +41,12 @@ RUNS = (
     Run(name="fake_quant_int4", precision=INT4, method="fake_quant", why="what others do"),
     Run(name="mixed_4_8", precision="mixed_wi4_wi8", why="8 bits where features come in"),
     Run(name="int2_mix_taught", precision=feed_forward(CLIPPED), taught=True, why=TAUGHT),
+    Run(
+        name="int2_mix_learned_taught",
+        precision=feed_forward(LEARNED_2),
+        taught=True,
+        why=f"{LEARNED}, {TAUGHT}",
+    ),
     Run(name="int2", precision=CLIPPED, taught=True, why="2 bits throughout"),
     Run(name="int4_static", precision="static_wi4_ai8", why="learned activation ranges"),
     # Options, each beside the run without it.
