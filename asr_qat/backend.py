@@ -38,6 +38,17 @@ def compiled_for(model: Any, function: Callable[..., Any]) -> Callable[..., Any]
     return lambda *args: inner([v.value for v in variables], *args)
 
 
+def sees_a_gpu() -> bool:
+    """Whether the active Keras backend computes on a GPU."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu"
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
 @contextmanager
 def in_float32() -> Iterator[str]:
     """Layers made here compute in float32, whatever Keras' dtype policy; yields that one's type.

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from asr_qat.backend import sees_a_gpu
 from asr_qat.losses.distillation import Taught, divergence
 from asr_qat.losses.distributions import Softmax
 from asr_qat.losses.lattice import IMPOSSIBLE, Cells, align, move_probabilities
@@ -20,6 +21,7 @@ from asr_qat.losses.slices import Slices
 
 Tensor = Any
 SLICE_BYTES = 1 << 21  # logits of a slice: about what a core's cache holds
+GPU_SLICE_BYTES = 1 << 28  # enough work for all of a GPU at once
 NEVER = 2.0**-24  # half the distance from 1 to the next float32
 
 
@@ -44,7 +46,7 @@ def joint_rnnt_loss(
     forbidden: Tensor | None = None,
     among: Tensor | None = None,
     taught: Taught | None = None,
-    slice_bytes: int = SLICE_BYTES,
+    slice_bytes: int | None = None,
 ) -> Tensor:
     """Negative log-probability of the labels, summed over all alignments; as `rnnt_loss`.
 
@@ -62,7 +64,8 @@ def joint_rnnt_loss(
             `pruned`.
         taught: the scores of a teacher, whose divergence is added; for `Softmax` alone. None: there
             is no teacher.
-        slice_bytes: of the logits of a slice, or of what they are made from where that is wider.
+        slice_bytes: of the logits of a slice, or of what they are made from where that is wider;
+            None: see `default_slice_bytes`.
 
     Returns:
         float ``[batch]``, in nats.
@@ -126,7 +129,7 @@ def lattice_scores(
     label_lengths: Tensor,
     *,
     blank: int = 0,
-    slice_bytes: int = SLICE_BYTES,
+    slice_bytes: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """What a joint network says in each cell of the lattice, without a gradient.
 
@@ -149,6 +152,11 @@ def lattice_scores(
     return ops.reshape(kept[0], shape), ops.reshape(kept[1], shape)
 
 
+def default_slice_bytes() -> int:
+    """`SLICE_BYTES`, on a GPU `GPU_SLICE_BYTES`."""
+    return GPU_SLICE_BYTES if sees_a_gpu() else SLICE_BYTES
+
+
 class _Lattice:
     """The cells of a batch, and what is scored slice by slice."""
 
@@ -157,6 +165,7 @@ class _Lattice:
             ops.cast(v, "int32") for v in (labels, frame_lengths, label_lengths)
         )
         time, width = ops.shape(inputs.frames)[1], ops.shape(inputs.labels)[1]
+        slice_bytes = slice_bytes or default_slice_bytes()
         self.most = max(1, slice_bytes // (4 * max(inputs.table.shape)))
         self.cells = Cells.of(frame_lengths, label_lengths, time, width, among)
         self.following = ops.pad(self.labels, ((0, 0), (0, 1)))

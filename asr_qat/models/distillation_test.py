@@ -50,7 +50,7 @@ def test_training_goes_towards_the_teacher():
     student.compile(keras.optimizers.Adam(1e-2), run_eagerly=keras.backend.backend() != "jax")
 
     def distance():
-        return float(np.abs(np.subtract(*(m.logits(data) for m in (student, teacher)))).mean())
+        return loss(student, training=True) - loss(student, training=False)
 
     first = distance()
     for _ in range(4):
@@ -71,3 +71,14 @@ def test_training_goes_towards_the_teacher():
 def test_who_cannot_teach(make_teacher, message):
     with pytest.raises(ValueError, match=message):
         make().learn_from(make_teacher())
+
+
+def test_the_teachers_variables_are_arguments_of_the_step():
+    student, teacher = make(), make(seed=1)
+    own = [v.path for v in student.non_trainable_variables]
+    student.learn_from(Teacher(teacher))
+    theirs = {id(v) for v in teacher.variables}
+    assert theirs < {id(v) for v in student.non_trainable_variables}
+    assert not theirs & {id(v) for v in [*student.variables, *student.trainable_variables]}
+    student.learn_from(Teacher(student))
+    assert [v.path for v in student.non_trainable_variables] == own

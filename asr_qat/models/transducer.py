@@ -179,6 +179,18 @@ class Transducer(keras.Model):
         self.teacher = teacher
         self.train_function = None  # compiled without it
 
+    @property
+    def non_trainable_variables(self) -> list[Any]:
+        """As Keras', and the teacher's: on JAX the compiled step then takes those as arguments.
+
+        As constants, XLA would fold them, and compile anew for every teacher.
+        """
+        own, teacher = super().non_trainable_variables, getattr(self, "teacher", None)
+        if teacher is None:
+            return own
+        known = {id(variable) for variable in self.variables}
+        return own + [v for v in teacher.model.variables if id(v) not in known]
+
     def dense_layers(self) -> list[Dense]:
         """Every layer that a precision can be chosen for, in order."""
         return [layer for layer in self._flatten_layers() if isinstance(layer, Dense)]

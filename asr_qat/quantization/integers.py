@@ -11,6 +11,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from asr_qat.backend import sees_a_gpu
+
 Tensor = Any
 WeightGrid = Any  # a `WeightSpec`, or what a training step has drawn in its place
 
@@ -108,15 +110,9 @@ def four_bit_rows(x: Tensor) -> Rows:
 
 def integer_matmul(a: Tensor, b: Tensor) -> Tensor:
     """Exact int8 ``[m, k]`` x int8 ``[k, n]`` -> int32 ``[m, n]``."""
-    if keras.backend.backend() == "tensorflow" and _tensorflow_sees_a_gpu():
+    if keras.backend.backend() == "tensorflow" and sees_a_gpu():
         return _float_integer_matmul(a, b)
     return ops.matmul(a, b)
-
-
-def _tensorflow_sees_a_gpu() -> bool:
-    import tensorflow as tf
-
-    return bool(tf.config.list_logical_devices("GPU"))
 
 
 # float32 counts exactly up to 2^24, and one product of two int8 codes is at most 2^14.

@@ -38,7 +38,7 @@ def state_variables(model: keras.Model) -> dict[str, Any]:
     variables. Keras numbers seed generators through the whole process, so those are numbered here.
     """
     groups = {
-        "model": [*model.trainable_variables, *model.non_trainable_variables],
+        "model": [*model.trainable_variables, *(v for v in model.variables if not v.trainable)],
         "optimizer": model.optimizer.variables,
         "metrics": model.metrics_variables,
     }
