@@ -48,11 +48,11 @@ def digits(data: Path, out: Path) -> Task:
             Stage(
                 name="base",
                 utterances=train,
-                training=TrainingConfig(epochs=9, learning_rate=2e-3),
+                training=TrainingConfig(epochs=9, learning_rate=2e-3, dev_utterances=0),
             ),
         ),
-        further=TrainingConfig(epochs=2, learning_rate=7e-4),
-        valid=[u for source in sources for u in sets[f"digits_{source}_dev"]],
+        further=TrainingConfig(epochs=2, learning_rate=7e-4, dev_utterances=0),
+        valid=(),
         sets=sets,
         tests=tuple(f"digits_{source}_test" for source in sources),
     )

@@ -1,36 +1,31 @@
-"""The study's first task: sentences, in real and synthetic voices."""
+"""The study's first task: sentences, in synthetic and real voices, for a GPU."""
 
 import dataclasses
+import os
 from pathlib import Path
 
-from digit_recordings import copies
+from augmented import augmented_copies
 from task import Stage, Task
 
-from asr_qat.data.librispeech import scan_librispeech
+from asr_qat.data.augment import WaveAugment
 from asr_qat.data.manifest import Utterance, read_manifest
 from asr_qat.data.tokenizer import train_sentencepiece
-from asr_qat.models.configs import (
-    ConformerConfig,
-    FrontendConfig,
-    LossConfig,
-    SpecAugmentConfig,
-    TransducerConfig,
-)
+from asr_qat.models.configs import LossConfig, SpecAugmentConfig, TransducerConfig
 from asr_qat.models.presets import preset
 from asr_qat.tools.sentence_corpus import make_sentence_corpus
 from asr_qat.training.fit import TrainingConfig
 from asr_qat.training.run import BatchConfig
 
-TRAIN_SENTENCES, DEV_SENTENCES, TEST_SENTENCES = 16_000, 400, 1_500
-VOCABULARY = 500  # words that synthetic sentences are made of, the most frequent ones
+TRAIN_SENTENCES, DEV_SENTENCES, TEST_SENTENCES = 36_000, 400, 1_500
+VOCABULARY = 1_000  # words that synthetic sentences are made of, the most frequent ones
 WORDS = (3, 8)  # of an utterance, fewest and most
-FEW_WORDS = {"vocabulary": 50, "min_words": 1, "max_words": 4}
-SPEECHOCEAN_COPIES = 2  # of each utterance in an epoch, each augmented differently
+SPEECHOCEAN_COPIES = 3  # of each training utterance, beside itself
+AUGMENT = WaveAugment(speed_probability=0.8)
 LABELS = 256  # word pieces
-BATCHES = BatchConfig(batch_size=16, bucket_seconds=(1.6, 2.1, 2.6, 3.4, 5.0, 8.0, 17.0))
-STEPS = TrainingConfig(
-    epochs=1, learning_rate=1e-3, warmup_steps=300, checkpoint_steps=300, dev_utterances=100
-)
+# Copies are augmented beforehand. Longer recordings are left out: each bucket is compiled for every
+# run, and the longest one decides how many runs fit the memory of a GPU at once.
+BATCHES = BatchConfig(batch_size=64, bucket_seconds=(3.0, 6.0), augment=None)
+STEPS = TrainingConfig(learning_rate=1.5e-3, warmup_steps=500, dev_utterances=0)
 
 
 def text_files(data: Path) -> tuple[Path, Path]:
@@ -38,17 +33,6 @@ def text_files(data: Path) -> tuple[Path, Path]:
     return tuple(
         data / "text" / f"librispeech-{part}.txt" for part in ("train-clean-100", "dev-clean")
     )
-
-
-def few_words(data: Path, out: Path) -> list[Utterance]:
-    """Synthetic speech of the most frequent words alone, which training begins with."""
-    folder = out / "few_words"
-    if not (folder / "train.jsonl").exists():
-        train_text, test_text = text_files(data)
-        make_sentence_corpus(
-            folder, [train_text], [test_text], train=8_000, dev=0, test=0, **FEW_WORDS
-        )
-    return read_manifest(folder / "train.jsonl")
 
 
 def corpora(data: Path, out: Path) -> dict[str, list[Utterance]]:
@@ -65,62 +49,52 @@ def corpora(data: Path, out: Path) -> dict[str, list[Utterance]]:
             min_words=WORDS[0],
             max_words=WORDS[1],
             vocabulary=VOCABULARY,
+            processes=os.cpu_count() or 1,
         )
     sets = {}
     for split in ("train", "dev", "test"):
         sets[f"synthetic_{split}"] = read_manifest(out / "synthetic" / f"{split}.jsonl")
         sets[f"speechocean_{split}"] = read_manifest(data / "speechocean762" / f"{split}.jsonl")
-    sets["librispeech_train"] = scan_librispeech(data / "LibriSpeech" / "train-clean-100-sample")
-    sets["librispeech_dev"] = scan_librispeech(data / "LibriSpeech" / "dev-sample")
     return sets
 
 
-def training_set(sets: dict[str, list[Utterance]]) -> list[Utterance]:
-    """What an epoch reads in the end."""
-    again = copies(sets["speechocean_train"], SPEECHOCEAN_COPIES)
-    return [*sets["synthetic_train"], *again, *sets["librispeech_train"]]
+def training_set(sets: dict[str, list[Utterance]], out: Path) -> list[Utterance]:
+    """What an epoch reads."""
+    real = sets["speechocean_train"]
+    copies = augmented_copies(real, out / "speechocean_copies", SPEECHOCEAN_COPIES, AUGMENT)
+    return [*sets["synthetic_train"], *real, *copies]
 
 
 def configuration() -> TransducerConfig:
-    """A streaming Conformer with frames of 80 ms."""
+    """The encoder of Conformer S, with the patent's decoder of tied embeddings."""
+    small = preset("streaming_s")
     return dataclasses.replace(
-        preset("digits"),
-        frontend=FrontendConfig(window_ms=32.0, hop_ms=20.0),
-        spec_augment=SpecAugmentConfig(time_masks=1, time_width=5, frequency_width=12),
-        encoder=ConformerConfig(dim=192, blocks=3, kernel_size=9, dropout=0.0),
+        small,
+        spec_augment=SpecAugmentConfig(time_masks=1, time_width=10, frequency_width=12),
+        encoder=dataclasses.replace(small.encoder, dropout=0.0),
         loss=LossConfig(ctc_weight=0.3),
     )
 
 
 def sentences(data: Path, out: Path) -> Task:
-    """Sentences: hard recordings teach nothing at first, so training begins with few words."""
+    """Sentences of frequent words in 512 synthetic voices, and those of real speakers."""
     sets = corpora(data, out)
-    train = training_set(sets)
+    train = training_set(sets, out)
     return Task(
         name="sentences",
-        model="conformer_192x3_80ms",
+        model="conformer_s",
         configuration=configuration(),
         tokenizer=train_sentencepiece([u.text for u in train], LABELS),
         batches=BATCHES,
         stages=(
             Stage(
-                name="few_words",
-                utterances=few_words(data, out),
-                training=dataclasses.replace(STEPS, epochs=3),
-            ),
-            Stage(
-                name="synthetic",
-                utterances=sets["synthetic_train"],
-                training=dataclasses.replace(STEPS, epochs=16),
-            ),
-            Stage(
                 name="base",
                 utterances=train,
-                training=dataclasses.replace(STEPS, epochs=3, learning_rate=5e-4),
+                training=dataclasses.replace(STEPS, epochs=9),
             ),
         ),
-        further=dataclasses.replace(STEPS, learning_rate=3e-4, warmup_steps=50),
-        valid=[*sets["synthetic_dev"][:200], *sets["speechocean_dev"][:100]],
+        further=dataclasses.replace(STEPS, epochs=1, learning_rate=5e-4, warmup_steps=50),
+        valid=(),
         sets=sets,
         tests=("speechocean_test", "synthetic_test"),
     )
