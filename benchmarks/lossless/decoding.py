@@ -150,7 +150,7 @@ def main() -> None:
     parser.add_argument("--data", default=os.environ.get("ASR_QAT_SHARED_DATA", "../shared/data"))
     parser.add_argument("--out", default="build/lossless")
     args = parser.parse_args()
-    out, data = Path(args.out) / "sentences", Path(args.data)
+    out, data = Path(args.out), Path(args.data)
     file, folder = out / "seed0" / "int4" / "model.tflite", out / "decoding"
     folder.mkdir(parents=True, exist_ok=True)
     task = sentences(data, out)

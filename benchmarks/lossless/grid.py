@@ -14,7 +14,6 @@ class Run:
     precision: str | tuple[tuple[str, str], ...]
     why: str  # what it is in the study for
     seeds: tuple[int, ...] = (0, 1)
-    tasks: tuple[str, ...] = ("sentences", "digits")
     method: str = "ours"  # or "fake_quant"
     taught: bool = False  # by the float model that it goes on from
     quantize_from: float = 0.0  # share of its steps that are float

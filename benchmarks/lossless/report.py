@@ -4,7 +4,6 @@ import dataclasses
 import json
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,6 @@ REPORT = Path(__file__).parent / "report.json"
 PICTURE = Path(__file__).parents[2] / "docs" / "lossless.png"
 FLOAT = ("float", "float32", "ours")
 RIVALS = {"int8": "wi8", "int4": "wi4", "int2": "wi2"}  # our run, and the baselines' recipes
-Studies = Sequence[tuple[Task, Path]]  # a task, and the folder of its results
 Counts = list[ErrorCounts]
 
 
@@ -150,12 +148,16 @@ def versus_baseline(found: list[Scored]) -> list[tuple[str, ...]]:
     return sorted(rows)
 
 
-def write_report(studies: Studies) -> None:
-    """Prints the tables, and writes ``report.json`` and the plot."""
-    found = [one for task, out in studies for one in read_results(task, out)]
+def write_report(task: Task, out: Path) -> None:
+    """Prints the tables, and writes ``report.json`` and the plot.
+
+    Args:
+        task: what was recognised.
+        out: the folder of the results.
+    """
+    found = read_results(task, out)
     rows = sorted(rows_of(found), key=_order)
-    tests = [test for task, _ in studies for test in task.tests]
-    for test in tests:
+    for test in task.tests:
         chosen = [row for row in rows if row["test_set"] == test]
         if chosen:
             print(f"\n{test}")
@@ -168,7 +170,7 @@ def write_report(studies: Studies) -> None:
     partial.write_text(json.dumps(rows, indent=1) + "\n")
     os.replace(partial, REPORT)
     if rows:
-        plot(rows, [task.tests for task, _ in studies], PICTURE)
+        plot(rows, task.tests, PICTURE)
     print(f"\n{REPORT}: {len(rows)} rows; {PICTURE}")
 
 

@@ -29,12 +29,7 @@ class Task:
     tokenizer: Tokenizer
     batches: BatchConfig
     stages: tuple[Stage, ...]
-    further: TrainingConfig  # of the runs of the grid, on the last stage's utterances
-    valid: Sequence[Utterance]  # for the loss and the error rate after each epoch
+    train: Sequence[Utterance]  # what the runs of the grid read
+    further: TrainingConfig  # of these runs
     sets: Mapping[str, Sequence[Utterance]]  # by name; those in ``tests`` among them
     tests: tuple[str, ...]
-
-    @property
-    def train(self) -> Sequence[Utterance]:
-        """What the runs of the grid read."""
-        return self.stages[-1].utterances

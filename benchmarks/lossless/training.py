@@ -58,6 +58,5 @@ def _train(model, task, folder, utterances, training, seed):
         folder,
         training=dataclasses.replace(training, seed=seed),
         batches=task.batches,
-        valid=task.valid,
         verbose=2,
     )
