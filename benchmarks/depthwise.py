@@ -57,21 +57,19 @@ def main() -> None:
         rng = np.random.default_rng(0)
         shapes = (batch, time_steps + taps - 1, dim), (taps, dim), (batch, time_steps, dim)
         arrays = [ops.convert_to_tensor(rng.normal(size=s).astype("float32")) for s in shapes]
-        spent = [_milliseconds(gradients(f), arrays, args.rounds) for f in (by_keras, filtered)]
-        ratio = statistics.median(b / a for a, b in zip(*spent, strict=True))
-        medians = (f"{statistics.median(each):.2f}" for each in spent)
+        functions = [gradients(f) for f in (by_keras, filtered)]
+        rounds = [[_milliseconds(f, arrays) for f in functions] for _ in range(args.rounds + 1)][1:]
+        ratio = statistics.median(ours / theirs for theirs, ours in rounds)
+        medians = (f"{statistics.median(each):.2f}" for each in zip(*rounds, strict=True))
         rows.append((*map(str, (batch, time_steps, dim, taps)), *medians, f"{ratio:.3f}"))
     print(f"Keras on {keras.backend.backend()}")
     print_table(rows)
 
 
-def _milliseconds(function, arrays, rounds):
-    spent = []
-    for _ in range(rounds + 1):
-        start = time.perf_counter()
-        ops.convert_to_numpy(function(*arrays)[0])
-        spent.append(1000 * (time.perf_counter() - start))
-    return spent[1:]
+def _milliseconds(function, arrays):
+    start = time.perf_counter()
+    ops.convert_to_numpy(function(*arrays)[0])
+    return 1000 * (time.perf_counter() - start)
 
 
 if __name__ == "__main__":

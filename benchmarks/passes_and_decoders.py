@@ -3,7 +3,7 @@
 Trains three recognisers of spoken digits in float, from the same recordings with the same seed:
 one with the patent's embedding decoder, one with an LSTM in its place, one with cascaded encoders
 whose second pass looks 880 ms ahead. Training and test sets are the study's real recordings of
-digits (`lossless/digit_recordings.py`); error rates are those of the exported files. Every stage is
+digits (`digit_recordings.py`); error rates are those of the exported files. Every stage is
 kept in the output folder and is not done again.
 
     python benchmarks/passes_and_decoders.py --data ../shared/data --out build/passes_and_decoders
@@ -16,7 +16,7 @@ import os
 from pathlib import Path
 
 import keras
-from lossless.digit_recordings import copies, recordings
+from digit_recordings import copies, recordings
 
 from asr_qat.data.audio import load_audio
 from asr_qat.data.augment import WaveAugment

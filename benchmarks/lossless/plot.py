@@ -17,29 +17,19 @@ BASELINE = "tab:red"  # post-training
 TICKS = (-10, -3, -1, -0.5, 0, 0.5, 1, 3, 10, 30, 100)
 
 
-def plot(rows: Sequence[dict[str, Any]], tests: Sequence[Sequence[str]], path: Path) -> None:
+def plot(rows: Sequence[dict[str, Any]], tests: Sequence[str], path: Path) -> None:
     """A panel for each test set: each file's word error rate above float's, 95 % intervals.
 
     Args:
         rows: of the report; of systems with several seeds only their sum is drawn.
-        tests: names of the test sets, those of a task in a row.
+        tests: names of the test sets.
         path: of the PNG.
     """
-    columns = max(map(len, tests))
-    tallest = max(len(_drawn(rows, test)) for row in tests for test in row)
-    figure, axes = plt.subplots(
-        len(tests),
-        columns,
-        figsize=(5 * columns, (1.5 + 0.2 * tallest) * len(tests)),
-        squeeze=False,
-    )
-    for axis in axes.flat:
-        axis.axis("off")
-    for line, names in zip(axes, tests, strict=True):
-        for axis, test in zip(line, names, strict=False):
-            chosen = _drawn(rows, test)
-            if chosen:
-                _panel(axis, test, chosen)
+    tallest = max(len(_drawn(rows, test)) for test in tests)
+    size = (6 * len(tests), 1.5 + 0.2 * tallest)
+    figure, axes = plt.subplots(1, len(tests), figsize=size, squeeze=False)
+    for axis, test in zip(axes[0], tests, strict=True):
+        _panel(axis, test, _drawn(rows, test))
     for label, color in (*COLORS.items(), ("after training", BASELINE)):
         axes[0, 0].plot([], [], "o", color=color, label=label.replace("_", " "))
     axes[0, 0].legend(fontsize=8)
@@ -51,7 +41,6 @@ def plot(rows: Sequence[dict[str, Any]], tests: Sequence[Sequence[str]], path: P
 
 
 def _panel(axis, test, chosen):
-    axis.axis("on")
     axis.axvline(0, color="gray", linewidth=0.8)
     for place, row in enumerate(chosen):
         value, low, high = (100 * row[k] for k in ("difference_to_float", "ci_low", "ci_high"))
