@@ -3,9 +3,9 @@
     python benchmarks/lossless/decoding.py --data ../shared/data --out build/lossless
 
 Settings are compared, and weights chosen, on the development sets alone; greedy search and what was
-chosen then hear the test sets. The language model is a 4-gram of word pieces, of the training text
+chosen then hear the test sets. The language model is an 8-gram of characters, of the training text
 cut as the synthetic sentences are, which holds no sentence of development or test; the source model
-of the density ratio is a 2-gram of the transcripts in training. What was heard is kept in
+of the density ratio is a 4-gram of the transcripts in training. What was heard is kept in
 OUT/decoding, and is not heard again.
 """
 
@@ -119,8 +119,8 @@ def make_language_models(folder: Path, file: Path, data: Path, transcripts: list
     sentences = read_sentences([text_files(data)[0]])
     runs = runs_of(sentences, most_frequent(sentences, VOCABULARY), WORDS[0])
     for name, lines, order in (
-        ("target", [" ".join(run) for run in runs], "4"),
-        ("source", transcripts, "2"),
+        ("target", [" ".join(run) for run in runs], "8"),
+        ("source", transcripts, "4"),
     ):
         if not (folder / f"{name}.arpa").exists():
             text = folder / f"{name}.txt"

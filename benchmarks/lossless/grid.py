@@ -46,6 +46,7 @@ RUNS = (
     Run(name="mixed_4_8", precision="mixed_wi4_wi8", why="8 bits where features come in"),
     Run(name="int2_mix_taught", precision=feed_forward(CLIPPED), taught=True, why=f"{LLOYD} there"),
     # Options, each beside the run without it.
+    Run(name="float_taught", precision="float32", taught=True, seeds=ONE, why=TAUGHT),
     Run(name="int2_mix", precision=feed_forward(CLIPPED), seeds=ONE, why="no teacher"),
     Run(name="int2_mix_plain", precision=feed_forward(INT2), seeds=ONE, why="2 bits, not clipped"),
     Run(name="int2", precision=LEARNED_2, taught=True, seeds=ONE, why="2 bits throughout"),
