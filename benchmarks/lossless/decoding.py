@@ -13,6 +13,8 @@ import argparse
 import dataclasses
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +28,6 @@ from asr_qat.runtime.search.config import SearchConfig
 from asr_qat.runtime.search.fusion import LabelBonus, Weighted, density_ratio
 from asr_qat.runtime.search.load import load_language_model
 from asr_qat.tools.heard import hear
-from asr_qat.tools.main import main as asr_qat
 from asr_qat.tools.search_flags import SearchSettings
 from asr_qat.tools.sentence_corpus import most_frequent, read_sentences, runs_of
 from asr_qat.tools.table import print_table
@@ -127,8 +128,8 @@ def make_language_models(folder: Path, file: Path, data: Path, transcripts: list
             text.write_text("\n".join(lines) + "\n")
             paths = ["--text", str(text), "--pieces", str(file), "--out", str(folder / name)]
             paths[-1] += ".arpa"
-            if asr_qat(["lm", "ngram", *paths, "--order", order]):
-                raise SystemExit(1)
+            verb = [sys.executable, "-m", "asr_qat.tools.main", "lm", "ngram"]
+            subprocess.run([*verb, *paths, "--order", order], check=True)
 
 
 def best_fusion(trial: Trial, test: str) -> Fusion:
