@@ -49,7 +49,7 @@ RUNS = (
     Run(name="float_taught", precision="float32", taught=True, seeds=ONE, why=TAUGHT),
     Run(name="int2_mix", precision=feed_forward(CLIPPED), seeds=ONE, why="no teacher"),
     Run(name="int2_mix_plain", precision=feed_forward(INT2), seeds=ONE, why="2 bits, not clipped"),
-    Run(name="int2", precision=LEARNED_2, taught=True, seeds=ONE, why="2 bits throughout"),
+    Run(name="int2", precision=LEARNED_2, taught=True, why="2 bits throughout"),
     Run(name="int4_taught", precision=INT4, taught=True, seeds=ONE, why=TAUGHT),
     Run(name="int4_learned", precision=f"{INT4},clipping:learned", seeds=ONE, why=LEARNED),
     Run(name="int4_lloyd", precision=f"{INT4},clipping:lloyd_max", seeds=ONE, why=LLOYD),
