@@ -3,6 +3,7 @@ import sys
 
 import pytest
 
+from asr_qat.losses import joint_rnnt
 from asr_qat.losses.memory import fused_bytes
 
 MEASURE = """
@@ -31,3 +32,11 @@ def test_the_estimate_is_what_xla_takes(sizes):
     assert done.returncode == 0, done.stderr[-2000:]
     taken = int(done.stdout)
     assert 0.9 * taken < fused_bytes(*sizes) < 1.5 * taken
+
+
+def test_slices_are_larger_on_a_gpu(monkeypatch):
+    sizes = []
+    for gpu in (False, True):
+        monkeypatch.setattr(joint_rnnt, "sees_a_gpu", lambda gpu=gpu: gpu)
+        sizes.append(joint_rnnt.default_slice_bytes())
+    assert sizes == [joint_rnnt.SLICE_BYTES, joint_rnnt.GPU_SLICE_BYTES] and sizes[0] < sizes[1]

@@ -5,6 +5,7 @@ import pytest
 from asr_qat.models.distillation import Teacher
 from asr_qat.models.presets import preset
 from asr_qat.models.transducer import Transducer
+from asr_qat.training.checkpoints import state_variables
 
 PIECES = {"pieces": ["<blank>", "a", "b", "c"]}
 
@@ -82,3 +83,12 @@ def test_the_teachers_variables_are_arguments_of_the_step():
     assert not theirs & {id(v) for v in [*student.variables, *student.trainable_variables]}
     student.learn_from(Teacher(student))
     assert [v.path for v in student.non_trainable_variables] == own
+
+
+def test_a_checkpoint_leaves_the_teacher_out():
+    student = make()
+    student.compile(keras.optimizers.Adam(1e-2))
+    student.optimizer.build(student.trainable_variables)
+    alone = set(state_variables(student))
+    student.learn_from(Teacher(make(seed=1)))
+    assert set(state_variables(student)) == alone
