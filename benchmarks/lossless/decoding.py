@@ -5,8 +5,9 @@
 Settings are compared, and weights chosen, on the development sets alone; greedy search and what was
 chosen then hear the test sets. The language model is an 8-gram of characters, of the training text
 cut as the synthetic sentences are: another text than that of development and test, in which many of
-their short phrases occur nevertheless (docs/results.md); the source model of the density ratio is a 4-gram of the transcripts in training. What was heard is kept in
-OUT/decoding, and is not heard again.
+their short phrases occur nevertheless (docs/results.md). The source model of the density ratio is a
+4-gram of the transcripts in training. What was heard is kept in OUT/decoding, and is not heard
+again.
 """
 
 import argparse
